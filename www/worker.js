@@ -1,0 +1,266 @@
+// @ts-check
+// The engine's worker: a thin wrapper that turns messages into calls of the wasm module `pkg/outcrop.js`.
+//
+// PROTOCOL. Every request has a `type` and an `id` chosen by the sender, unique among requests under way. Its answers carry the
+// same `id`: any number of `progress` or `delta` messages, then exactly one `result` or `error`. `abort` is the only message
+// without an answer. Requests may be sent at once, before the worker has loaded anything, and may overlap: chats and scores run one
+// after another in the order in which they came, everything else is answered straight away.
+//
+//   request                                    progress / delta                    result.value
+//   {type: "load",   id, options}              {type: "progress", id, progress}*   Stats
+//   {type: "chat",   id, request}              {type: "delta", id, text}*          Reply
+//   {type: "score",  id, ids: Uint32Array}                                         Float32Array [ids.length, n_vocab] logits
+//   {type: "encode", id, text}                                                     Uint32Array
+//   {type: "decode", id, ids: Uint32Array}                                         string
+//   {type: "stats",  id}                                                           Stats
+//   {type: "models", id}                                                           StoredModel[]
+//   {type: "delete", id, model}                model: a StoredModel's id           null
+//   {type: "free",   id}                                                           null
+//   {type: "abort",  id}                       id: that of the request to end      (none)
+//
+// An aborted load ends with the error `aborted`. An aborted chat ends with a result: what was said so far, `finish_reason: "abort"`.
+// A load replaces the model that was loaded before. After `free` the worker can load again, or be terminated.
+//
+// ERRORS are `{type: "error", id, error: {code, message}}`. `code` is stable: those of `src/error.rs`, and
+//   engine_crashed       the engine trapped. It is gone; every request under way gets this error, and so does every later one until
+//                        the page starts a new worker
+//   not_loaded           a chat (score, ..) before a model was loaded, or after `free`
+//   unsupported_browser  WebAssembly or its SIMD is missing
+//   engine_unavailable   the wasm file could not be fetched
+//   invalid_request      a malformed message
+//
+// PROGRESS. `phase` runs through these, in order; the first three exclude each other and count bytes of the model's file:
+//   "download"   from the network; each chunk is stored and handed to the device as it arrives
+//   "cache"      from IndexedDB, without any request
+//   "file"       from a local file
+//   "upload"     the last bytes are on their way to the device
+//   "compile"    the first pass runs, which compiles what is not compiled yet
+//   "ready"      the last event of a load that worked
+// If a GPU fails half-way and `backend` is "auto", the same phases run again with `backend: "cpu"`.
+
+import init, { Cancel, Engine, delete_model, models } from "./pkg/outcrop.js";
+
+/**
+ * @typedef {object} LoadOptions
+ * @property {string} [url] address of a GGUF; this or `file`
+ * @property {Blob} [file] a GGUF picked by the visitor; it is read where it lies, and not stored
+ * @property {string} [name] what to call the model in `stats()`; else the file's own name
+ * @property {"auto" | "webgpu" | "cpu"} [backend] "auto": WebGPU where it works, else the CPU
+ * @property {number} [n_ctx] tokens in the context, at most what the model was trained for
+ * @property {"f32" | "f16"} [kv] how keys and values are stored
+ *
+ * @typedef {object} Progress
+ * @property {"download" | "cache" | "file" | "upload" | "compile" | "ready"} phase
+ * @property {"webgpu" | "cpu"} backend the backend being loaded
+ * @property {number} loaded bytes so far
+ * @property {number | null} total bytes of the whole file, null until it is known
+ * @property {number | null} bytesPerSecond smoothed over some seconds; null until measured, and in phases without bytes
+ * @property {number | null} secondsLeft null while unknown
+ * @property {boolean} fromCache the bytes come from IndexedDB
+ * @property {boolean} stored the model is, or is about to be, in IndexedDB
+ * @property {string | null} note what the visitor should know: why the model is not stored, why the CPU is used
+ *
+ * @typedef {object} ChatRequest
+ * @property {object[]} messages OpenAI's messages
+ * @property {object[]} [tools] OpenAI's tools
+ * @property {object[]} [documents] Granite's documents
+ * @property {number} [max_tokens]
+ * @property {number} [temperature] 0: greedy
+ * @property {number} [top_p]
+ * @property {number} [top_k]
+ * @property {number} [min_p]
+ * @property {number} [repetition_penalty]
+ * @property {number} [seed]
+ * @property {string | string[]} [stop]
+ *
+ * @typedef {object} Reply
+ * @property {string} text the whole answer: all deltas in a row
+ * @property {"stop" | "length" | "abort"} finish_reason
+ * @property {{prompt_tokens: number, completion_tokens: number, total_tokens: number, cached_tokens: number}} usage
+ * @property {Timings} timings
+ *
+ * @typedef {object} Timings
+ * @property {number | null} prefill_tokens_per_second null when there was nothing to measure
+ * @property {number | null} decode_tokens_per_second
+ * @property {number | null} time_to_first_token_ms
+ *
+ * @typedef {object} Stats
+ * @property {"webgpu" | "cpu"} backend
+ * @property {string | null} adapter the GPU in words; null on the CPU
+ * @property {string | null} fallback why "auto" took the CPU; null if it did not
+ * @property {string} build the wasm build: "simd128"
+ * @property {number} threads
+ * @property {"f32" | "f16"} kv
+ * @property {number} n_ctx tokens in the context
+ * @property {number} n_ubatch most tokens in a pass
+ * @property {{name: string, arch: string, file_type: string | null, bytes: number, n_layer: number, n_embd: number, n_vocab: number, n_ctx_train: number}} model
+ * @property {{kind: "network" | "cache" | "file", url: string | null, stored: boolean, why: string | null}} source
+ *   `stored`: the model is in IndexedDB; `why`: the reason if it is not
+ * @property {{header_ms: number, read_ms: number, upload_ms: number, compile_ms: number, total_ms: number}} load
+ *   the parts of the load: until the header was understood, until the last byte was read (uploads overlap with it), the wait for
+ *   the device after that, the first pass
+ * @property {{prompt: number, completion: number, cached: number}} tokens sums over all chats
+ * @property {Timings | null} last of the last chat
+ *
+ * @typedef {object} StoredModel
+ * @property {string} id
+ * @property {string} url
+ * @property {number} bytes
+ * @property {boolean} complete false: a torn download, which is not used
+ *
+ * @typedef {{code: string, message: string}} ErrorInfo
+ *
+ * @typedef {{type: "load", id: number, options: LoadOptions}
+ *   | {type: "chat", id: number, request: ChatRequest}
+ *   | {type: "score", id: number, ids: Uint32Array}
+ *   | {type: "encode", id: number, text: string}
+ *   | {type: "decode", id: number, ids: Uint32Array}
+ *   | {type: "delete", id: number, model: string}
+ *   | {type: "stats" | "models" | "free" | "abort", id: number}} Request
+ *
+ * @typedef {{type: "progress", id: number, progress: Progress}
+ *   | {type: "delta", id: number, text: string}
+ *   | {type: "result", id: number, value: any}
+ *   | {type: "error", id: number, error: ErrorInfo}} Response
+ */
+
+/** @type {Promise<unknown> | null} */
+let module = null;
+/** @type {Engine | null} */
+let engine = null;
+/** Set once the engine has trapped: nothing in its memory can be trusted from then on. @type {ErrorInfo | null} */
+let crashed = null;
+/** Requests under way, by id; `cancel` exists once the wasm module does. @type {Map<number, {aborted: boolean, cancel: Cancel | null}>} */
+const pending = new Map();
+
+/** @param {Response} message @param {Transferable[]} [transfer] */
+const post = (message, transfer = []) => self.postMessage(message, { transfer });
+
+/** An error of the protocol's own. @param {string} code @param {string} message */
+const failure = (code, message) => Object.assign(new Error(message), { code });
+
+/** @returns {Engine} */
+function loaded() {
+  if (!engine) throw failure("not_loaded", "no model is loaded");
+  return engine;
+}
+
+// i8x16.popcnt of a splat: the smallest module that only validates where fixed-width SIMD exists.
+const SIMD_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+]);
+
+/** Loads the wasm module once. */
+async function start() {
+  if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_PROBE)) {
+    throw failure("unsupported_browser", "this browser has no WebAssembly SIMD; any browser of the last few years has it");
+  }
+  try {
+    module ??= init();
+    await module;
+  } catch (error) {
+    module = null; // a later request may find the network back
+    const code = error instanceof WebAssembly.CompileError ? "unsupported_browser" : "engine_unavailable";
+    throw failure(code, `the engine could not be loaded: ${message(error)}`);
+  }
+}
+
+/** @param {Request} request @param {Cancel} cancel */
+async function answer(request, cancel) {
+  const { id } = request;
+  switch (request.type) {
+    case "load": {
+      engine?.free();
+      engine = null;
+      const options = { ...request.options, cancel };
+      const next = await Engine.load(options, (/** @type {Progress} */ progress) => post({ type: "progress", id, progress }));
+      engine?.free(); // two loads at once: the last to arrive stays
+      engine = next;
+      return next.stats();
+    }
+    case "chat":
+      return loaded().chat(request.request, (/** @type {string} */ text) => post({ type: "delta", id, text }), cancel);
+    case "score":
+      return loaded().score(request.ids, cancel);
+    case "encode":
+      return loaded().encode(request.text);
+    case "decode":
+      return loaded().decode(request.ids);
+    case "stats":
+      return loaded().stats();
+    case "models":
+      return models();
+    case "delete":
+      await delete_model(request.model);
+      return null;
+    case "free":
+      engine?.free();
+      engine = null;
+      return null;
+    default:
+      throw failure("invalid_request", `unknown message type ${JSON.stringify(/** @type {any} */ (request).type)}`);
+  }
+}
+
+/** @param {Request} request */
+async function serve(request) {
+  const { id, type } = request;
+  if (crashed) return post({ type: "error", id, error: crashed });
+  if (pending.has(id)) return post({ type: "error", id, error: { code: "invalid_request", message: `request id ${id} is in use` } });
+  /** @type {{aborted: boolean, cancel: Cancel | null}} */
+  const job = { aborted: false, cancel: null };
+  pending.set(id, job);
+  try {
+    await start();
+    job.cancel = new Cancel();
+    if (job.aborted) job.cancel.cancel();
+    const value = await answer(request, job.cancel);
+    pending.delete(id);
+    post({ type: "result", id, value }, value instanceof Float32Array ? [value.buffer] : []);
+  } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError) return crash(error);
+    pending.delete(id);
+    const code = /** @type {any} */ (error)?.code;
+    post({ type: "error", id, error: { code: typeof code === "string" ? code : "internal", message: message(error) } });
+  }
+  job.cancel?.free();
+}
+
+/** @param {number} id */
+function abort(id) {
+  const job = pending.get(id);
+  if (!job) return; // it has ended already
+  job.aborted = true;
+  job.cancel?.cancel();
+}
+
+/** @param {unknown} error */
+const message = (error) => (error instanceof Error ? error.message : String(error));
+
+/** The engine trapped (a bug, or memory ran out): tell everyone who waits. @param {unknown} error */
+function crash(error) {
+  const panic = /** @type {any} */ (globalThis).outcropPanic; // left by the panic hook in api.rs; the trap itself says little
+  crashed ??= { code: "engine_crashed", message: `the engine crashed: ${panic ?? message(error)}` };
+  engine = null; // not freed: that would run code of the module that trapped
+  for (const id of pending.keys()) post({ type: "error", id, error: crashed });
+  pending.clear();
+}
+
+// A trap inside an awaited future leaves its promise pending for ever; it surfaces here instead.
+self.addEventListener("error", (event) => {
+  if (event.error instanceof WebAssembly.RuntimeError) {
+    event.preventDefault();
+    crash(event.error);
+  }
+});
+self.addEventListener("unhandledrejection", (event) => {
+  if (event.reason instanceof WebAssembly.RuntimeError) {
+    event.preventDefault();
+    crash(event.reason);
+  }
+});
+
+self.addEventListener("message", (/** @type {MessageEvent<Request>} */ { data }) => {
+  if (data?.type === "abort") abort(data.id);
+  else if (Number.isInteger(data?.id)) serve(data);
+});
