@@ -1,1 +1,4 @@
 //! source
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod file;
