@@ -9,10 +9,7 @@ import path from 'node:path';
 import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
-const PROJECT = fileURLToPath(new URL('../../', import.meta.url));
-
-/** URL prefix -> folder; the longest prefix wins. */
-const MOUNTS = { '/': path.join(PROJECT, 'www'), '/models/': path.join(PROJECT, 'models') };
+const SITE = fileURLToPath(new URL('../../www', import.meta.url));
 
 /** @type {Record<string, string>} */
 const MEDIA_TYPES = {
@@ -69,11 +66,11 @@ const ISOLATION = {
  * @param {object} [options]
  * @param {number} [options.port] 0 (the default) takes a free one
  * @param {string} [options.host]
- * @param {Record<string, string>} [options.mounts] added to www/ at `/` and models/ at `/models/`
+ * @param {Record<string, string>} [options.mounts] URL prefix -> folder, beside `/` -> www/; the longest prefix wins
  * @returns {Promise<Server>}
  */
 export async function startServer({ port = 0, host = '127.0.0.1', mounts = {} } = {}) {
-  const folders = Object.entries({ ...MOUNTS, ...mounts }).sort(([a], [b]) => b.length - a.length);
+  const folders = Object.entries({ '/': SITE, ...mounts }).sort(([a], [b]) => b.length - a.length);
   /** @type {Map<string, Fault>} */
   const faults = new Map();
   /** @type {Served[]} */

@@ -1,0 +1,227 @@
+#!/usr/bin/env bash
+# The one entry point. `./build.sh help` lists the commands; each installs what it needs and is missing.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+wasm_target=wasm32-unknown-unknown
+wasm_flags='-C target-feature=+simd128'
+wasm_dir=target/wasm    # apart from native artefacts: other flags, perhaps another compiler
+demo=models/demo/granite-demo-Q4_K_M.gguf
+cache=${OUTCROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/outcrop}
+
+usage() {
+  cat <<'TEXT'
+./build.sh serve           build, then serve the page at http://127.0.0.1:8080 (PORT, HOST)
+./build.sh test [part ..]  build, then run every test, or some parts: lint native tint web mutation
+./build.sh build           www/ with the WebAssembly build in it: all a static host needs
+./build.sh size            the download's size in bytes, plain and compressed
+./build.sh bench [part ..] prefill and decode speed: native [model.gguf], web
+./build.sh setup           only install what the above need
+TEXT
+}
+
+say() { printf '\n== %s\n' "$*"; }
+die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null; }
+
+# ---------------------------------------------------------------------------------------------------------------------- setup
+
+is_debian() { have apt-get && grep -qx 'ID=debian' /etc/os-release; }
+
+# Installs Debian packages, or says which ones to install. Debian's archive carries one version of each, so none can be asked for.
+apt_install() {
+  [ $# -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || die "missing packages; as root: apt-get install --no-install-recommends $*"
+  say "Installing $*"
+  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+}
+
+has_rustup_wasm() { have rustc && [ -d "$(rustc --print sysroot)/lib/rustlib/$wasm_target/lib" ]; }
+has_debian_wasm() { [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ] && [ -d /usr/lib/rustlib/src/rust/library ] && have wasm-ld-22; }
+
+# Where WebAssembly is compiled: a toolchain with the target in it, or Debian's compiler, which comes with std's source instead.
+setup_rust() {
+  if ! has_rustup_wasm && ! has_debian_wasm; then
+    if is_debian && [ "$(id -u)" = 0 ] && apt-get update -q && apt-cache show rustc-web lld-22 >/dev/null 2>&1; then
+      apt_install rustc-web cargo-web rust-web-src lld-22
+    elif have rustup; then
+      rustup target add "$wasm_target"
+    else
+      die "no Rust compiler for $wasm_target: install rustup (https://rustup.rs) and run this again"
+    fi
+  fi
+  have cargo || die "no cargo: install rustup (https://rustup.rs) and run this again"
+  have cc || { is_debian && apt_install gcc libc6-dev; } || die "no C linker (cc): install a C compiler"
+}
+
+setup_node() {
+  have node && have npm || die "no Node.js: install version 20 or newer (https://nodejs.org)"
+  [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || die "Node.js $(node -v) is too old: 20 or newer is needed"
+  # npm ci deletes and installs again, so it runs only when the lock file differs from the one that node_modules was made from.
+  cmp -s package-lock.json node_modules/.installed-from && return
+  say "Installing npm packages"
+  npm ci
+  cp package-lock.json node_modules/.installed-from
+}
+
+# wasm-bindgen's generator, built once a version and kept outside the clone.
+setup_bindgen() {
+  bindgen=$cache/wasm-bindgen-$(cat tools/wasm-bindgen/Cargo.{toml,lock} tools/wasm-bindgen/src/main.rs | cksum | cut -d' ' -f1)/bin/outcrop-wasm-bindgen
+  [ -x "$bindgen" ] && return
+  say "Building the wasm-bindgen generator"
+  cargo install --quiet --locked --path tools/wasm-bindgen --target-dir target/wasm-bindgen --root "${bindgen%/bin/*}"
+  rm -rf target/wasm-bindgen
+}
+
+setup_build() { setup_rust; setup_node; setup_bindgen; }
+
+has_lavapipe() { compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' >/dev/null; }
+
+# Browsers, and the software GPUs (Mesa's lavapipe; SwiftShader comes with Chromium) on which tests run anywhere.
+setup_test() {
+  local missing=()
+  if is_debian; then
+    have "${CHROMIUM:-chromium}" || missing+=(chromium)
+    have "${FIREFOX:-firefox-esr}" || missing+=(firefox-esr)
+    has_lavapipe || missing+=(mesa-vulkan-drivers)
+    [ -n "$(ldconfig -p | grep libvulkan.so.1)" ] || missing+=(libvulkan1)
+    apt_install ${missing[@]+"${missing[@]}"}
+  fi
+  cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
+}
+
+# ---------------------------------------------------------------------------------------------------------------------- build
+
+# cargo for WebAssembly. RUSTC_BOOTSTRAP lets a stable Debian compiler rebuild std, which is all it is used for.
+wasm_cargo() {
+  if has_rustup_wasm; then
+    RUSTFLAGS=$wasm_flags cargo "$@" --target "$wasm_target" --target-dir "$wasm_dir"
+  else
+    env -u RUSTUP_TOOLCHAIN RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 \
+      RUSTFLAGS="$wasm_flags" /usr/bin/cargo "$@" --target "$wasm_target" --target-dir "$wasm_dir" -Zbuild-std=std,panic_abort
+  fi
+}
+
+wasm_rustc_version() { if has_rustup_wasm; then rustc --version; else /usr/bin/rustc --version; fi; }
+
+build() {
+  setup_build
+  seed_from_cache "$wasm_dir" "wasm $(wasm_rustc_version)"
+  say "WebAssembly"
+  # The pinned compiler's warnings are errors; those that a visitor's newer one invents are not.
+  local lints=()
+  if [ "${CI:-}" = true ] || ! has_rustup_wasm; then lints=(-- -D warnings); fi
+  wasm_cargo rustc --profile wasm --lib --locked ${lints[@]+"${lints[@]}"}
+  local compiled=$wasm_dir/$wasm_target/wasm/outcrop.wasm work=$wasm_dir/pkg
+  if [ "$compiled" -nt www/pkg/outcrop_bg.wasm ] || [ "$bindgen" -nt www/pkg/outcrop_bg.wasm ]; then
+    rm -rf "$work"
+    "$bindgen" "$compiled" "$work" outcrop
+    node_modules/.bin/wasm-opt -O3 "$work/outcrop_bg.wasm" -o "$work/optimised.wasm"
+    mv "$work/optimised.wasm" "$work/outcrop_bg.wasm"
+    rm -rf www/pkg
+    mv "$work" www/pkg
+  fi
+  cmp -s "$demo" "www/$demo" || { mkdir -p "www/${demo%/*}" && cp "$demo" "www/$demo"; }
+}
+
+# A clean clone starts from a copy of the dependencies that an earlier one compiled. Only from dependencies: cargo tells the crate's own
+# artefacts apart by modification time, and those of another clone may be newer than these sources and yet not made from them.
+# Filled by CI only; elsewhere one clone's target folder serves.
+seed_from_cache() { # folder, slot
+  local from=$cache/deps-${2//[^A-Za-z0-9.]/-}
+  [ ! -d "$1" ] && [ -d "$from" ] || return 0
+  mkdir -p "$(dirname "$1")" && rm -rf "$1.seed" && cp -a "$from" "$1.seed" && mv "$1.seed" "$1"
+}
+keep_in_cache() { # folder, slot
+  local to=$cache/deps-${2//[^A-Za-z0-9.]/-} key
+  key=$(cat Cargo.toml Cargo.lock build.sh | cksum)
+  [ "$(cat "$to/key" 2>/dev/null)" != "$key" ] || return 0
+  mkdir -p "$cache" && rm -rf "$to.new" && cp -a "$1" "$to.new"
+  find "$to.new" \( -name '*outcrop*' -o -path '*/incremental/*' -o -path '*/examples/*' \
+    -o -path '*/deps/*' -type f -executable ! -name '*.so' \) -prune -exec rm -rf {} +
+  echo "$key" >"$to.new/key" && rm -rf "$to" && mv "$to.new" "$to"
+}
+
+# ----------------------------------------------------------------------------------------------------------------------- test
+
+native_dir=${CARGO_TARGET_DIR:-target/native}
+
+# Runs one step of the tests: a heading, its output (kept for the search for skipped tests) and its time.
+step() { # title, command ..
+  local title=$1 began=$SECONDS
+  shift
+  say "$title"
+  "$@" 2>&1 | tee -a "$log"
+  printf -- '-- %s: %d s\n' "$title" $((SECONDS - began))
+}
+
+run_tests() {
+  local parts=" $* "
+  [ $# -gt 0 ] || parts=' lint native tint web mutation '
+  for part in $parts; do [[ ' lint native tint web mutation ' == *" $part "* ]] || die "no such part of the tests: $part"; done
+  wants() { [[ $parts == *" $1 "* ]]; }
+  setup_build
+  setup_test
+  mkdir -p target
+  log=target/test.log
+  : >"$log"
+  export CARGO_TARGET_DIR=$native_dir
+  use_software_gpu
+  seed_from_cache "$native_dir" "native $(rustc --version)"
+  local began=$SECONDS
+
+  if wants lint; then
+    step 'Format' cargo fmt --check
+    step 'Clippy' cargo clippy --locked --quiet --all-targets -- -D warnings
+  fi
+  if wants lint || wants web; then step 'Build' build; fi
+  if wants lint; then step 'JavaScript types' node_modules/.bin/tsc --project tsconfig.json; fi
+  if wants native; then step 'Native tests' cargo test --locked --quiet --all-targets -- --show-output; fi
+  if wants native; then step 'Documentation tests' cargo test --locked --quiet --doc; fi
+  if wants tint; then step 'Shaders in Tint' node tests/tint.mjs; fi
+  if wants web; then
+    step 'Size' node tests/size.mjs
+    step 'Browsers' node --test --test-reporter=spec --test-concurrency=1 tests/browser/*.test.mjs
+  fi
+  if wants mutation; then step 'Mutations' tests/mutation.sh; fi
+  check_nothing_skipped
+  if [ "${CI:-}" = true ]; then
+    keep_in_cache "$native_dir" "native $(rustc --version)"
+    keep_in_cache "$wasm_dir" "wasm $(wasm_rustc_version)"
+  fi
+  printf '\nAll tests passed in %d s.\n' $((SECONDS - began))
+}
+
+# Vulkan's loader offers every driver it finds; the tests' bounds are those of one that every machine can have.
+use_software_gpu() {
+  export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}
+  if [ -z "${VK_ICD_FILENAMES:-}" ] && has_lavapipe; then
+    VK_ICD_FILENAMES=$(compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' | head -n 1)
+    export VK_ICD_FILENAMES
+  fi
+}
+
+# A test that cannot run here says SKIPPED and why. For a visitor's machine that is good enough; for CI it is a failure.
+check_nothing_skipped() {
+  local skipped
+  skipped=$(grep -E 'SKIPPED|skipped [1-9]|; [1-9][0-9]* ignored' "$log" || true)
+  [ -n "$skipped" ] || return 0
+  say 'Skipped'
+  printf '%s\n' "$skipped"
+  [ "${CI:-}" != true ] || die 'in CI no test may be skipped'
+}
+
+# ----------------------------------------------------------------------------------------------------------------------- main
+
+command=${1:-help}
+[ $# = 0 ] || shift
+case $command in
+  setup) setup_build; setup_test ;;
+  build) build ;;
+  serve) build; exec node tests/browser/server.mjs ;;
+  test) run_tests "$@" ;;
+  size) build; node tests/size.mjs ;;
+  bench) die 'no benchmark yet' ;;
+  help | -h | --help) usage ;;
+  *) usage >&2; exit 2 ;;
+esac
