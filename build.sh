@@ -121,6 +121,11 @@ build() {
     rm -rf www/pkg
     mv "$work" www/pkg
   fi
+  # The page's one library: it is served as it was published, there is no bundler.
+  mkdir -p www/vendor
+  cp node_modules/marked/LICENSE www/vendor/marked.LICENSE
+  cp node_modules/marked/lib/marked.esm.js www/vendor/
+  cp node_modules/marked/lib/marked.d.ts www/vendor/marked.esm.d.ts
   cmp -s "$demo" "www/$demo" || { mkdir -p "www/${demo%/*}" && cp "$demo" "www/$demo"; }
 }
 
