@@ -24,6 +24,9 @@ pub enum Error {
         /// The version in the file.
         found: u32,
     },
+    /// A file written for big-endian machines.
+    #[error("this GGUF is big-endian; only little-endian files are supported")]
+    BigEndianGguf,
     /// The file ends before what its own header declares.
     #[error("the file is truncated: {section} needs {needed} bytes at offset {offset}, the file has {len}")]
     Truncated {
@@ -209,7 +212,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::NotGguf { .. } => "not_gguf",
-            Error::GgufVersion { .. } => "gguf_version",
+            Error::GgufVersion { .. } | Error::BigEndianGguf => "gguf_version",
             Error::Truncated { .. } => "truncated_file",
             Error::MalformedGguf { .. } => "malformed_gguf",
             Error::UnsupportedTensorType { .. } | Error::UnsupportedHere { .. } => "unsupported_tensor_type",
