@@ -320,7 +320,7 @@ async function first() {
     say("status", "No model is loaded");
     card.ask(
       `${found.name} is a download of ${size(found.bytes)}`,
-      "It is stored in this browser, so it comes over the network only once.",
+      "It comes over the network once, and is then kept in this browser.",
       `Download ${size(found.bytes)}`,
       () => load(next),
     );

@@ -38,6 +38,8 @@ import { ToolCallReader, randomId } from "./tool-calls.js";
  * @property {"auto" | "none"} [tool_choice]
  * @property {object[]} [documents] Granite's documents: `{doc_id, title, text}`
  * @property {{include_usage?: boolean} | null} [stream_options]
+ * @property {1 | null} [n] only one answer at a time
+ * @property {string} [user] ignored: nobody keeps accounts here
  * @property {AbortSignal | null} [signal]
  *
  * @typedef {object} Usage

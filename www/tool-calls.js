@@ -16,7 +16,8 @@ const CLOSE = "</tool_call>";
 /** Reads one answer, piece by piece. */
 export class ToolCallReader {
   #held = "";
-  #called = false;
+  /** Just behind a call: the white space there is layout, not something said. */
+  #behindCall = false;
 
   /** @param {string} text @returns {{content: string, calls: ToolCall[]}} */
   push(text) {
@@ -35,6 +36,8 @@ export class ToolCallReader {
     /** @type {ToolCall[]} */
     const calls = [];
     for (;;) {
+      if (this.#behindCall) this.#held = this.#held.trimStart();
+      if (this.#held !== "") this.#behindCall = false;
       const start = this.#held.indexOf(OPEN);
       if (start < 0) {
         const keep = last ? 0 : partialSuffix(this.#held);
@@ -53,13 +56,11 @@ export class ToolCallReader {
         break;
       }
       const call = parse(this.#held.slice(OPEN.length, end));
+      this.#behindCall = call !== null;
       if (call) calls.push(call);
       else content += this.#held.slice(0, end + CLOSE.length);
       this.#held = this.#held.slice(end + CLOSE.length);
     }
-    this.#called ||= calls.length > 0;
-    // The line break between two calls is layout, not something said.
-    if (this.#called && content.trim() === "") content = "";
     return { content, calls };
   }
 }

@@ -72,7 +72,7 @@ function render(token, depth) {
   }
   switch (token.type) {
     case "heading":
-      // The page's own headings are h1 and h2, a turn's is h3.
+      // The page's own headings are h1 and h2, a turn's is h3: an answer's come below.
       fragment.append(element(`h${Math.min(6, token.depth + 3)}`, token.tokens, depth));
       break;
     case "list": {

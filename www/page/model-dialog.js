@@ -149,7 +149,7 @@ export class ModelDialog {
     const bytes = document.createElement("span");
     bytes.className = "size";
     bytes.textContent = choice.bytes ? size(choice.bytes) : "";
-    head.append(bytes);
+    head.append(" ", bytes);
     const text = document.createElement("p");
     text.className = "hint about";
     text.textContent = choice.description ?? choice.url ?? "";
@@ -165,7 +165,7 @@ export class ModelDialog {
     use.setAttribute("aria-label", `${use.textContent}: ${choice.name}${choice.bytes ? `, ${size(choice.bytes)}` : ""}`);
     use.disabled = inUse;
     use.addEventListener("click", () => this.#take(choice));
-    item.append(head, use, text);
+    item.append(head, text);
     if (stored) {
       const line = document.createElement("p");
       line.className = "hint stored";
@@ -179,6 +179,7 @@ export class ModelDialog {
       line.append(stored.complete ? "Stored in this browser" : "Only partly stored", remove);
       item.append(line);
     }
+    item.append(use);
     return item;
   }
 
