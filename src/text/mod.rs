@@ -9,9 +9,11 @@ mod detokenizer;
 mod pyjson;
 mod request;
 mod tokenizer;
+mod tools;
 mod vocab;
 
 pub use chat::{ChatTemplate, Prompt};
 pub use detokenizer::Detokenizer;
 pub use request::ChatRequest;
 pub use tokenizer::Tokenizer;
+pub use tools::{ReplyPart, ToolCall, ToolCalls};
