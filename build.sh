@@ -149,7 +149,7 @@ keep_in_cache() { # folder, slot
 
 # ----------------------------------------------------------------------------------------------------------------------- test
 
-native_dir=${CARGO_TARGET_DIR:-target/native}
+native_dir=${CARGO_TARGET_DIR:-target}/debug
 
 # Runs one step of the tests: a heading, its output (kept for the search for skipped tests) and its time.
 step() { # title, command ..
@@ -170,7 +170,6 @@ run_tests() {
   mkdir -p target
   log=target/test.log
   : >"$log"
-  export CARGO_TARGET_DIR=$native_dir
   use_software_gpu
   seed_from_cache "$native_dir" "native $(rustc --version)"
   local began=$SECONDS
