@@ -93,12 +93,14 @@ setup_test() {
 # ---------------------------------------------------------------------------------------------------------------------- build
 
 # cargo for WebAssembly. RUSTC_BOOTSTRAP lets a stable Debian compiler rebuild std, which is all it is used for.
-wasm_cargo() {
+wasm_cargo() { # subcommand, arguments ..
+  local subcommand=$1
+  shift
   if has_rustup_wasm; then
-    RUSTFLAGS=$wasm_flags cargo "$@" --target "$wasm_target" --target-dir "$wasm_dir"
+    RUSTFLAGS=$wasm_flags cargo "$subcommand" --target "$wasm_target" --target-dir "$wasm_dir" "$@"
   else
-    env -u RUSTUP_TOOLCHAIN RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 \
-      RUSTFLAGS="$wasm_flags" /usr/bin/cargo "$@" --target "$wasm_target" --target-dir "$wasm_dir" -Zbuild-std=std,panic_abort
+    env -u RUSTUP_TOOLCHAIN RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 RUSTFLAGS="$wasm_flags" \
+      /usr/bin/cargo "$subcommand" --target "$wasm_target" --target-dir "$wasm_dir" -Zbuild-std=std,panic_abort "$@"
   fi
 }
 
