@@ -190,7 +190,7 @@ run_tests() {
     step 'Size' node tests/size.mjs
     step 'Browsers' node --test --test-reporter=spec --test-concurrency=1 tests/browser/*.test.mjs
   fi
-  if wants mutation; then step 'Mutations' tests/mutation.sh; fi
+  if wants mutation; then step 'Mutations' node tests/mutation.mjs; fi
   check_nothing_skipped
   if [ "${CI:-}" = true ]; then
     keep_in_cache "$native_dir" "native $(rustc --version)"
