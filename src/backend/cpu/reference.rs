@@ -1,0 +1,161 @@
+//! Every op in plain loops: the specification that all other kernels are compared with.
+//!
+//! No SIMD, no cleverness. Sums run in f64, so that the reference is closer to exact arithmetic than anything it judges.
+//! Formulas: Mamba-2 (Dao & Gu 2024) as `GraniteMoeHybrid` and ggml's `granite-hybrid` graph compute them.
+
+use super::{Kernels, Kv, Matrix};
+use crate::{Error, Result, gguf::quant};
+
+/// The kernels of [`super::Reference`]: every default.
+pub struct Plain;
+
+impl Kernels for Plain {}
+
+/// `out = scale * table[id]`.
+pub fn embed(table: &Matrix, id: u32, scale: f32, out: &mut [f32]) {
+    quant::dequantize(table.ty, table.row(id as usize), out);
+    for v in out {
+        *v *= scale;
+    }
+}
+
+/// `y[t][col..col + n_rows] = W x[t]`. `x: [n, n_cols]`, `y: [n, y_stride]`; `row: [>= n_cols]` is scratch.
+pub fn matmul(w: &Matrix, x: &[f32], y: &mut [f32], y_stride: usize, col: usize, row: &mut [f32]) {
+    let row = &mut row[..w.n_cols];
+    for r in 0..w.n_rows {
+        quant::dequantize(w.ty, w.row(r), row);
+        for (t, x) in x.chunks_exact(w.n_cols).enumerate() {
+            y[t * y_stride + col + r] = dot(row, x) as f32;
+        }
+    }
+}
+
+/// `sum_i a_i b_i`.
+pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| a as f64 * b as f64).sum()
+}
+
+/// `x += scale * y`.
+pub fn add_scaled(x: &mut [f32], scale: f32, y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += scale * y;
+    }
+}
+
+/// `y = x / sqrt(mean(x^2) + eps) * gamma`.
+pub fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
+    let mean = dot(x, x) / x.len() as f64;
+    let scale = (1.0 / (mean + eps as f64).sqrt()) as f32;
+    for i in 0..x.len() {
+        y[i] = x[i] * scale * gamma[i];
+    }
+}
+
+/// `v * sigmoid(v)`.
+pub fn silu(v: f32) -> f32 {
+    v / (1.0 + (-v).exp())
+}
+
+/// `y = silu(y) * x`.
+pub fn silu_mul(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = silu(*y) * x;
+    }
+}
+
+/// `ln(1 + e^v)`; above 20 the identity, where the exponential would only lose digits and at last overflow.
+pub fn softplus(v: f32) -> f32 {
+    if v > 20.0 { v } else { v.exp().ln_1p() }
+}
+
+/// One token of the causal depthwise convolution: `y = silu(sum_j w[j] * column_j + b)`, the last tap on the token itself.
+///
+/// - `state: [d_conv - 1, d_xbc]`, the columns before it, oldest first; shifted by one
+/// - `x, b, y: [d_xbc]`, `w: [d_xbc, d_conv]`
+pub fn conv_silu(state: &mut [f32], x: &[f32], w: &[f32], b: &[f32], y: &mut [f32]) {
+    let d_xbc = x.len();
+    let d_conv = w.len() / d_xbc;
+    for k in 0..d_xbc {
+        let taps = &w[k * d_conv..(k + 1) * d_conv];
+        let mut sum = taps[d_conv - 1] as f64 * x[k] as f64;
+        for j in 0..d_conv - 1 {
+            sum += taps[j] as f64 * state[j * d_xbc + k] as f64;
+        }
+        y[k] = silu((sum + b[k] as f64) as f32);
+    }
+    if d_conv > 1 {
+        state.copy_within(d_xbc.., 0);
+        let last = state.len() - d_xbc;
+        state[last..].copy_from_slice(x);
+    }
+}
+
+/// One token of one head: `S = exp(dt a) S + (dt x) outer b`, `y = S c + d x`.
+///
+/// - `s: [P, N]`, updated in place   - `x, y: [P]`   - `b, c: [N]`   - `dt` after softplus, `a` negative
+#[allow(clippy::too_many_arguments, reason = "the formula's letters")]
+pub fn ssm_update(s: &mut [f32], x: &[f32], dt: f32, a: f32, b: &[f32], c: &[f32], d: f32, y: &mut [f32]) {
+    let decay = (dt * a).exp();
+    for (p, s) in s.chunks_exact_mut(b.len()).enumerate() {
+        let mut sum = 0f64;
+        for n in 0..b.len() {
+            s[n] = decay * s[n] + dt * x[p] * b[n];
+            sum += s[n] as f64 * c[n] as f64;
+        }
+        y[p] = (sum + d as f64 * x[p] as f64) as f32;
+    }
+}
+
+/// One query head of one token over the `n` tokens seen so far: `y = softmax(scale * q . k_i) v_i`.
+///
+/// - `q, y: [d_head]`   - `k, v`: rows of `stride` elements, this head's at `first..first + d_head`   - `work`: scratch
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a head's slice of a shared cache needs its place in it"
+)]
+pub fn attend_head(
+    q: &[f32],
+    k: &Kv,
+    v: &Kv,
+    n: usize,
+    stride: usize,
+    first: usize,
+    scale: f32,
+    work: &mut Vec<f32>,
+    y: &mut [f32],
+) {
+    let d = q.len();
+    work.resize((n + d).max(work.len()), 0.0);
+    let (scores, row) = work.split_at_mut(n);
+    let row = &mut row[..d];
+    let mut max = f32::NEG_INFINITY;
+    for i in 0..n {
+        k.read(i * stride + first, row);
+        scores[i] = scale * dot(q, row) as f32;
+        max = max.max(scores[i]);
+    }
+    let mut total = 0f64;
+    for s in scores.iter_mut() {
+        *s = (*s - max).exp();
+        total += *s as f64;
+    }
+    y.fill(0.0);
+    for i in 0..n {
+        v.read(i * stride + first, row);
+        add_scaled(y, (scores[i] as f64 / total) as f32, row);
+    }
+}
+
+/// Index of the largest logit, the lowest among equals.
+pub fn argmax(logits: &[f32]) -> Result<u32> {
+    let mut best = 0;
+    for (i, &l) in logits.iter().enumerate() {
+        if !l.is_finite() {
+            return Err(Error::NonFiniteLogits);
+        }
+        if l > logits[best] {
+            best = i;
+        }
+    }
+    Ok(best as u32)
+}

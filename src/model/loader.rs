@@ -1,0 +1,202 @@
+//! Puts a file's bytes where they belong, as they arrive.
+
+use super::{GraniteHybrid, Hparams, Model};
+use crate::{
+    Error, Result,
+    backend::{Backend, Mat, Vector},
+    gguf::{GgmlType, Gguf, TensorInfo, quant},
+};
+use std::collections::HashMap;
+
+/// A model being loaded. Feed it the file in order with [`Loader::push`], then call [`Loader::finish`].
+pub struct Loader<B: Backend> {
+    hparams: Hparams,
+    net: GraniteHybrid,
+    backend: B,
+    /// By offset in the file.
+    targets: Vec<Target>,
+    /// First target that is not complete.
+    next: usize,
+    /// Bytes of the file seen so far.
+    seen: u64,
+}
+
+/// Where a tensor's bytes go.
+struct Target {
+    offset: u64,
+    size: u64,
+    dest: Dest,
+}
+
+enum Dest {
+    Matrix(Mat),
+    /// Small enough to wait for: decoded to f32 when whole.
+    Vector {
+        to: Vector,
+        ty: GgmlType,
+        bytes: Vec<u8>,
+    },
+}
+
+/// Declares tensors on a backend by name, checking shapes; remembers what was used.
+pub(super) struct Declare<'a, B> {
+    gguf: &'a Gguf,
+    pub(super) backend: &'a mut B,
+    used: HashMap<&'a str, Dest>,
+}
+
+impl<'a, B: Backend> Declare<'a, B> {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    fn tensor(&self, name: &str) -> Result<&'a TensorInfo> {
+        self.gguf
+            .tensor(name)
+            .ok_or_else(|| Error::MissingTensor { name: name.to_owned() })
+    }
+
+    /// A matrix `[n_rows, n_cols]`; ggml `ne` is `[n_cols, n_rows]`.
+    pub(super) fn matrix(&mut self, name: &str, n_rows: u32, n_cols: u32) -> Result<Mat> {
+        let t = self.tensor(name)?;
+        if !same_shape(&t.ne, &[n_cols as u64, n_rows as u64]) {
+            let expected = vec![n_cols as u64, n_rows as u64];
+            return Err(Error::TensorShape {
+                name: name.to_owned(),
+                found: t.ne.clone(),
+                expected,
+            });
+        }
+        let mat = self.backend.matrix(name, t.ty, n_rows, n_cols)?;
+        self.used.insert(&t.name, Dest::Matrix(mat));
+        Ok(mat)
+    }
+
+    /// A parameter of `len` elements, in whatever shape: `ssm_norm` comes as `[n]`, `[n, 1]` and `[n / g, g]`.
+    pub(super) fn vector(&mut self, name: &str, len: u32) -> Result<Vector> {
+        let t = self.tensor(name)?;
+        if t.ne.iter().product::<u64>() != len as u64 {
+            return Err(Error::TensorShape {
+                name: name.to_owned(),
+                found: t.ne.clone(),
+                expected: vec![len as u64],
+            });
+        }
+        let to = self.backend.vector(name, len)?;
+        self.used.insert(
+            &t.name,
+            Dest::Vector {
+                to,
+                ty: t.ty,
+                bytes: Vec::new(),
+            },
+        );
+        Ok(to)
+    }
+}
+
+/// Equal but for trailing ones.
+fn same_shape(found: &[u64], expected: &[u64]) -> bool {
+    found.len() >= expected.len()
+        && found
+            .iter()
+            .enumerate()
+            .all(|(i, &n)| n == expected.get(i).copied().unwrap_or(1))
+}
+
+impl<B: Backend> Loader<B> {
+    /// Checks the header and reserves the whole model on `backend`.
+    pub fn new(gguf: &Gguf, mut backend: B) -> Result<Self> {
+        let hparams = Hparams::from_gguf(gguf)?;
+        let mut declare = Declare {
+            gguf,
+            backend: &mut backend,
+            used: HashMap::new(),
+        };
+        let net = GraniteHybrid::declare(&hparams, &mut declare)?;
+        let mut used = declare.used;
+        let mut targets = Vec::with_capacity(used.len());
+        for t in &gguf.tensors {
+            match used.remove(t.name.as_str()) {
+                Some(dest) => targets.push(Target {
+                    offset: t.offset,
+                    size: t.size,
+                    dest,
+                }),
+                // Present in some files although nothing is rotated.
+                None if t.name.starts_with("rope_") => {}
+                // A bias or a gate that the forward pass does not know would change the answers.
+                None => {
+                    return Err(Error::UnsupportedModel {
+                        what: "a tensor of this model",
+                        found: t.name.clone(),
+                        supported: "the tensors of dense granitehybrid models",
+                    });
+                }
+            }
+        }
+        targets.sort_by_key(|t| t.offset);
+        Ok(Loader {
+            hparams,
+            net,
+            backend,
+            targets,
+            next: 0,
+            seen: 0,
+        })
+    }
+
+    /// The model's hyperparameters.
+    pub fn hparams(&self) -> &Hparams {
+        &self.hparams
+    }
+
+    /// Takes the bytes of the file from `file_offset` on, where the last call ended. Header bytes are passed over.
+    pub fn push(&mut self, file_offset: u64, bytes: &[u8]) -> Result<()> {
+        debug_assert!(file_offset <= self.seen, "pieces come in order");
+        let end = file_offset + bytes.len() as u64;
+        while let Some(target) = self.targets.get_mut(self.next) {
+            let from = target.offset.max(self.seen);
+            let to = (target.offset + target.size).min(end);
+            if from < to {
+                let piece = &bytes[(from - file_offset) as usize..(to - file_offset) as usize];
+                match &mut target.dest {
+                    Dest::Matrix(mat) => self.backend.write_matrix(*mat, from - target.offset, piece)?,
+                    Dest::Vector { to: vector, ty, bytes } => {
+                        bytes.extend_from_slice(piece);
+                        if bytes.len() as u64 == target.size {
+                            let mut values = vec![0.0; vector.len as usize];
+                            quant::dequantize(*ty, bytes, &mut values);
+                            self.backend.write_vector(*vector, &values)?;
+                            *bytes = Vec::new();
+                        }
+                    }
+                }
+            }
+            if target.offset + target.size > end {
+                break;
+            }
+            self.next += 1;
+        }
+        self.seen = self.seen.max(end);
+        Ok(())
+    }
+
+    /// The model, once every byte has come.
+    pub async fn finish(mut self) -> Result<Model<B>> {
+        if let Some(t) = self.targets.get(self.next) {
+            return Err(Error::Truncated {
+                section: "tensor data",
+                needed: t.size,
+                offset: t.offset,
+                len: self.seen,
+            });
+        }
+        self.backend.finish_loading().await?;
+        Ok(Model {
+            hparams: self.hparams,
+            backend: self.backend,
+            net: self.net,
+        })
+    }
+}
