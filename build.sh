@@ -108,7 +108,7 @@ wasm_rustc_version() { if has_rustup_wasm; then rustc --version; else /usr/bin/r
 
 build() {
   setup_build
-  seed_from_cache "$wasm_dir" "wasm $(wasm_rustc_version)"
+  seed_from_cache "$wasm_dir" wasm "$(wasm_rustc_version)"
   say "WebAssembly"
   # The pinned compiler's warnings are errors; those that a visitor's newer one invents are not.
   local lints=()
@@ -134,19 +134,26 @@ build() {
 # A clean clone starts from a copy of the dependencies that an earlier one compiled. Only from dependencies: cargo tells the crate's own
 # artefacts apart by modification time, and those of another clone may be newer than these sources and yet not made from them.
 # Filled by CI only; elsewhere one clone's target folder serves.
-seed_from_cache() { # folder, slot
-  local from=$cache/deps-${2//[^A-Za-z0-9.]/-}
+cache_slot() { echo "$cache/deps-$1-${2//[^A-Za-z0-9.]/-}"; } # kind, compiler
+seed_from_cache() { # folder, kind, compiler
+  local from
+  from=$(cache_slot "$2" "$3")
   [ ! -d "$1" ] && [ -d "$from" ] || return 0
-  mkdir -p "$(dirname "$1")" && rm -rf "$1.seed" && cp -a "$from" "$1.seed" && mv "$1.seed" "$1"
+  mkdir -p "$(dirname "$1")"
+  rm -rf "$1.seed"
+  if cp -a "$from" "$1.seed"; then mv "$1.seed" "$1"; else rm -rf "$1.seed"; fi
 }
-keep_in_cache() { # folder, slot
-  local to=$cache/deps-${2//[^A-Za-z0-9.]/-} key
-  key=$(cat Cargo.toml Cargo.lock build.sh | cksum)
+keep_in_cache() { # folder, kind, compiler
+  local to new key
+  to=$(cache_slot "$2" "$3") new=$cache/new-$$ key=$(cat Cargo.toml Cargo.lock build.sh | cksum)
   [ "$(cat "$to/key" 2>/dev/null)" != "$key" ] || return 0
-  mkdir -p "$cache" && rm -rf "$to.new" && cp -a "$1" "$to.new"
-  find "$to.new" \( -name '*outcrop*' -o -path '*/incremental/*' -o -path '*/examples/*' \
-    -o -path '*/deps/*' -type f -executable ! -name '*.so' \) -prune -exec rm -rf {} +
-  echo "$key" >"$to.new/key" && rm -rf "$to" && mv "$to.new" "$to"
+  mkdir -p "$cache"
+  cp -a "$1" "$new"
+  find "$new" \( -name '*outcrop*' -o -path '*/incremental/*' -o -path '*/examples/*' -o -path '*/deps/*' -type f -executable ! -name '*.so' \) \
+    -prune -exec rm -rf {} +
+  echo "$key" >"$new/key"
+  rm -rf "$cache/deps-$2-"*
+  mv -T "$new" "$to"
 }
 
 # ----------------------------------------------------------------------------------------------------------------------- test
@@ -173,7 +180,7 @@ run_tests() {
   log=target/test.log
   : >"$log"
   use_software_gpu
-  seed_from_cache "$native_dir" "native $(rustc --version)"
+  seed_from_cache "$native_dir" native "$(rustc --version)"
   local began=$SECONDS
 
   if wants lint; then
@@ -193,8 +200,8 @@ run_tests() {
   if wants mutation; then step 'Mutations' node tests/mutation.mjs; fi
   check_nothing_skipped
   if [ "${CI:-}" = true ]; then
-    keep_in_cache "$native_dir" "native $(rustc --version)"
-    keep_in_cache "$wasm_dir" "wasm $(wasm_rustc_version)"
+    keep_in_cache "$native_dir" native "$(rustc --version)"
+    keep_in_cache "$wasm_dir" wasm "$(wasm_rustc_version)"
   fi
   printf '\nAll tests passed in %d s.\n' $((SECONDS - began))
 }
