@@ -1,0 +1,13 @@
+// Shared by the attention kernels. Lengths are in quads (four elements).
+
+struct Attention {
+    n_head: u32,
+    n_head_kv: u32,
+    d_head: u32,     // quads of a head
+    qkv_stride: u32, // quads
+    y_stride: u32,   // quads
+    scale: f32,
+}
+
+@group(0) @binding(0) var<storage, read> qkv: array<vec4<f32>>; // [n, q | k | v]
+@group(0) @binding(8) var<uniform> op: Attention;

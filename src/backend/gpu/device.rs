@@ -1,0 +1,455 @@
+//! Adapter, device, limits, and what happens when they fail.
+
+use super::{
+    LOGITS_BYTES,
+    pipelines::{Kernel, Pipeline},
+    plan::SLOT,
+    record::{Recorder, Scratch, Tables},
+    weights,
+};
+use crate::{Error, Result, gguf::GgmlType};
+use futures_channel::oneshot;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How to open a device.
+#[derive(Debug, Clone)]
+pub struct GpuOptions {
+    /// Most tokens in a pass.
+    pub n_ubatch: u32,
+    /// Ask for nothing beyond WebGPU's default limits, whatever the adapter offers.
+    pub default_limits: bool,
+    /// Take an adapter that computes on the CPU. It is slower than the CPU backend, so only tests want it.
+    pub allow_software: bool,
+    /// Keeps bindings below this many bytes, as on a device with a lower limit.
+    pub max_binding: Option<u64>,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        GpuOptions {
+            n_ubatch: 256,
+            default_limits: false,
+            allow_software: true,
+            max_binding: None,
+        }
+    }
+}
+
+/// What the device is, for people.
+#[derive(Debug, Clone)]
+pub struct GpuInfo {
+    /// Adapter or driver description.
+    pub name: String,
+    /// `BrowserWebGpu`, `Vulkan`, `Metal`.
+    pub backend: String,
+    /// It computes on the CPU.
+    pub software: bool,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+}
+
+/// Something the device reported outside of any call.
+#[derive(Debug)]
+enum Fault {
+    Error(String),
+    OutOfMemory,
+    Lost(String),
+}
+
+/// The head's buffers.
+pub(super) struct Head {
+    /// `[rows, n_vocab]`.
+    pub(super) logits: wgpu::Buffer,
+    pub(super) best: wgpu::Buffer,
+    pub(super) chosen: wgpu::Buffer,
+    /// Rows that `logits` holds.
+    pub(super) rows: u32,
+    n_vocab: u32,
+}
+
+/// Weights, buffers and pipelines of one model on one device.
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    info: GpuInfo,
+    max_buffer: u64,
+    fault: Arc<Mutex<Option<Fault>>>,
+    pub(super) tables: Tables,
+    pub(super) arenas: Vec<wgpu::Buffer>,
+    /// Matrices that have a place in an arena.
+    placed: usize,
+    pub(super) vectors: wgpu::Buffer,
+    /// Elements declared.
+    pub(super) vectors_len: u32,
+    pub(super) bufs: Vec<wgpu::Buffer>,
+    /// Scratch of the upload.
+    pub(super) split: Vec<u8>,
+    /// Bytes written since the last flush.
+    pub(super) unflushed: u64,
+    pipelines: Vec<(Kernel, Pipeline)>,
+    pub(super) run: wgpu::Buffer,
+    pub(super) ids: wgpu::Buffer,
+    pub(super) head: Head,
+    pub(super) staging: wgpu::Buffer,
+    pub(super) mixed: wgpu::Buffer,
+    pub(super) up: wgpu::Buffer,
+    pub(super) spans: wgpu::Buffer,
+    pub(super) recording: Option<Recorder>,
+    work: Option<oneshot::Receiver<()>>,
+    pub(super) dispatched: u32,
+}
+
+fn no_gpu(what: impl ToString) -> Error {
+    Error::NoGpu { what: what.to_string() }
+}
+
+impl Gpu {
+    /// Opens the best adapter. [`Error::NoGpu`] says why there is none.
+    pub async fn new(options: GpuOptions) -> Result<Gpu> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = if cfg!(target_arch = "wasm32") {
+            wgpu::Backends::BROWSER_WEBGPU
+        } else {
+            wgpu::Backends::PRIMARY
+        };
+        let adapter = wgpu::Instance::new(descriptor)
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(no_gpu)?;
+        let adapter_info = adapter.get_info();
+        let software = adapter_info.device_type == wgpu::DeviceType::Cpu;
+        if software && !options.allow_software {
+            return Err(no_gpu(format!(
+                "the only adapter, {}, computes on the CPU",
+                adapter_info.name
+            )));
+        }
+        let mut limits = wgpu::Limits::default();
+        if !options.default_limits {
+            let offered = adapter.limits();
+            limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
+            limits.max_buffer_size = offered.max_buffer_size;
+        }
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("outcrop"),
+                required_limits: limits,
+                ..Default::default()
+            })
+            .await
+            .map_err(no_gpu)?;
+        let fault = watch(&device);
+
+        let limits = device.limits();
+        // A multiple of a quad, so that a range of it may be bound as an array of quads.
+        let max_binding = limits
+            .max_storage_buffer_binding_size
+            .min(limits.max_buffer_size)
+            .min(options.max_binding.unwrap_or(u64::MAX))
+            / 256
+            * 256;
+        let n_ubatch = options.n_ubatch.max(1);
+        let buffer = |label, size, usage| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size,
+                usage: usage | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        };
+        let empty = |label| buffer(label, 16, wgpu::BufferUsages::STORAGE);
+        Ok(Gpu {
+            info: GpuInfo {
+                name: describe(&adapter_info),
+                backend: format!("{:?}", adapter_info.backend),
+                software,
+                max_binding,
+            },
+            max_buffer: limits.max_buffer_size,
+            fault,
+            tables: Tables {
+                n_ubatch,
+                max_binding,
+                ..Default::default()
+            },
+            arenas: Vec::new(),
+            placed: 0,
+            vectors: empty("vectors"),
+            vectors_len: 0,
+            bufs: Vec::new(),
+            split: Vec::new(),
+            unflushed: 0,
+            pipelines: Vec::new(),
+            run: buffer("run", 2 * SLOT, wgpu::BufferUsages::UNIFORM),
+            ids: buffer("ids", n_ubatch as u64 * 4, wgpu::BufferUsages::STORAGE),
+            head: Head {
+                logits: empty("logits"),
+                best: empty("best"),
+                chosen: buffer("chosen", 16, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC),
+                rows: 0,
+                n_vocab: 0,
+            },
+            staging: buffer("staging", 16, wgpu::BufferUsages::MAP_READ),
+            mixed: empty("mixed"),
+            up: empty("up"),
+            spans: empty("spans"),
+            recording: None,
+            work: None,
+            dispatched: 0,
+            device,
+            queue,
+        })
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &GpuInfo {
+        &self.info
+    }
+
+    /// Dispatches of the last pass.
+    pub fn dispatches(&self) -> u32 {
+        self.dispatched
+    }
+
+    /// Bytes of weights on the device.
+    pub fn weight_bytes(&self) -> u64 {
+        self.arenas.iter().map(|a| a.size()).sum()
+    }
+
+    /// A fault reported since the last call; a lost device stays lost.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*fault {
+            None => Ok(()),
+            Some(Fault::Lost(what)) => Err(Error::GpuLost { what: what.clone() }),
+            Some(Fault::OutOfMemory) => {
+                *fault = None;
+                Err(Error::OutOfMemory {
+                    what: "the GPU's buffers; at least for",
+                    bytes: self.weight_bytes(),
+                })
+            }
+            Some(Fault::Error(what)) => {
+                let what = what.clone();
+                *fault = None;
+                Err(Error::Gpu { what })
+            }
+        }
+    }
+
+    /// A zeroed storage buffer that can be bound whole.
+    pub(super) fn storage(&self, what: &'static str, bytes: u64) -> Result<wgpu::Buffer> {
+        let bytes = bytes.max(16).next_multiple_of(16);
+        if bytes > self.tables.max_binding {
+            return Err(Error::OutOfMemory { what, bytes });
+        }
+        Ok(self.raw_storage(what, bytes))
+    }
+
+    fn raw_storage(&self, what: &'static str, size: u64) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
+            size,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// Gives what was declared since the last time a place on the device.
+    pub(super) fn seal(&mut self) -> Result<()> {
+        if self.placed < self.tables.mats.len() {
+            let limit = self.tables.max_binding.min(self.max_buffer);
+            let sizes = weights::place(&mut self.tables.mats, self.placed, self.arenas.len() as u32, limit);
+            self.placed = self.tables.mats.len();
+            for size in sizes {
+                self.arenas.push(self.raw_storage("weights", size));
+            }
+        }
+        let bytes = self.vectors_len as u64 * 4;
+        if bytes > self.vectors.size() {
+            let new = self.storage("vectors", bytes)?;
+            if self.vectors.usage().contains(wgpu::BufferUsages::COPY_SRC) {
+                let mut encoder = self.device.create_command_encoder(&Default::default());
+                encoder.copy_buffer_to_buffer(&self.vectors, 0, &new, 0, self.vectors.size());
+                self.queue.submit([encoder.finish()]);
+            }
+            self.vectors = new;
+        }
+        self.check()
+    }
+
+    /// The kernel, compiled now if it was not.
+    pub(super) fn pipeline(&mut self, kernel: Kernel) -> Pipeline {
+        if let Some((_, p)) = self.pipelines.iter().find(|(k, _)| *k == kernel) {
+            return p.clone();
+        }
+        let made = kernel.compile(&self.device);
+        self.pipelines.push((kernel, made.clone()));
+        made
+    }
+
+    /// Compiles the products of the file's types while the load is still shown; the rest is compiled when first recorded.
+    pub(super) async fn compile_products(&mut self) -> Result<()> {
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        for ty in GgmlType::ALL {
+            if self.tables.mats.iter().any(|m| m.ty == ty) {
+                self.pipeline(Kernel::Matvec(ty));
+                self.pipeline(Kernel::Matmul64(ty));
+            }
+        }
+        let failed = (validation.pop().await, internal.pop().await);
+        match failed.0.or(failed.1) {
+            Some(error) => Err(Error::Gpu { what: error.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the buffers that a recording needs at least as large as it needs them. Plans made before keep the old ones.
+    pub(super) fn grow_scratch(&mut self, rec: &Recorder) -> Result<()> {
+        let Scratch { mixed, up, spans } = rec.scratch;
+        for (what, len) in [("mixed", mixed), ("up", up), ("spans", spans)] {
+            let slot = match what {
+                "mixed" => &self.mixed,
+                "up" => &self.up,
+                _ => &self.spans,
+            };
+            if slot.size() < len * 4 {
+                let new = self.storage(what, len * 4)?;
+                match what {
+                    "mixed" => self.mixed = new,
+                    "up" => self.up = new,
+                    _ => self.spans = new,
+                }
+            }
+        }
+        if self.head.n_vocab < rec.n_vocab {
+            let row = rec.n_vocab as u64 * 4;
+            let most = (LOGITS_BYTES.min(self.tables.max_binding) / row).max(1);
+            self.head.rows = most.min(self.tables.n_ubatch as u64) as u32;
+            self.head.logits = self.storage("logits", row * self.head.rows as u64)?;
+            self.head.best = self.storage("best", rec.n_vocab.div_ceil(4096) as u64 * 16)?;
+            self.head.n_vocab = rec.n_vocab;
+        }
+        Ok(())
+    }
+
+    /// Makes the staging buffer at least this large.
+    pub(super) fn fit_staging(&mut self, bytes: u64) -> Result<()> {
+        if self.staging.size() < bytes {
+            if bytes > self.max_buffer {
+                return Err(Error::OutOfMemory {
+                    what: "reading the logits back",
+                    bytes,
+                });
+            }
+            self.staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("staging"),
+                size: bytes,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// The first `len` values of the staging buffer, once everything submitted has run.
+    pub(super) async fn read<T: bytemuck::Pod>(&mut self, len: usize) -> Result<Vec<T>> {
+        let (done, mapped) = oneshot::channel();
+        let range = 0..(len * size_of::<T>()) as u64;
+        self.staging.map_async(wgpu::MapMode::Read, range.clone(), move |r| {
+            let _ = done.send(r);
+        });
+        self.poll(true)?;
+        let mapped = mapped.await;
+        self.check()?;
+        mapped.map_err(gpu_error)?.map_err(gpu_error)?;
+        let values = {
+            let view = self.staging.get_mapped_range(range).map_err(gpu_error)?;
+            bytemuck::pod_collect_to_vec(&view)
+        };
+        self.staging.unmap();
+        self.work = None;
+        Ok(values)
+    }
+
+    /// Remembers the work submitted so far, for [`Gpu::idle`].
+    pub(super) fn mark_work(&mut self) {
+        let (done, work) = oneshot::channel();
+        self.queue.on_submitted_work_done(move || {
+            let _ = done.send(());
+        });
+        self.work = Some(work);
+    }
+
+    /// Waits for what [`Gpu::mark_work`] remembered, or for everything at the end of a load.
+    pub(super) async fn idle(&mut self) -> Result<()> {
+        if self.unflushed > 0 {
+            self.unflushed = 0;
+            self.mark_work();
+        }
+        if let Some(work) = self.work.take() {
+            self.poll(true)?;
+            work.await.map_err(gpu_error)?;
+        }
+        self.check()
+    }
+
+    /// Lets a native device call back. A browser does it by itself.
+    pub(super) fn poll(&self, wait: bool) -> Result<()> {
+        if cfg!(not(target_arch = "wasm32")) {
+            let how = if wait {
+                wgpu::PollType::wait_indefinitely()
+            } else {
+                wgpu::PollType::Poll
+            };
+            self.device.poll(how).map_err(gpu_error)?;
+        }
+        Ok(())
+    }
+}
+
+fn gpu_error(e: impl ToString) -> Error {
+    Error::Gpu { what: e.to_string() }
+}
+
+fn describe(info: &wgpu::AdapterInfo) -> String {
+    let parts = [&info.name, &info.driver, &info.driver_info];
+    let words: Vec<&str> = parts.iter().map(|s| s.trim()).filter(|s| !s.is_empty()).collect();
+    if words.is_empty() {
+        "unnamed adapter".into()
+    } else {
+        words.join(", ")
+    }
+}
+
+/// Catches what the device reports outside of calls. wgpu would panic.
+fn watch(device: &wgpu::Device) -> Arc<Mutex<Option<Fault>>> {
+    let fault = Arc::new(Mutex::new(None));
+    let set = |slot: &Mutex<Option<Fault>>, new: Fault| {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first error explains those after it; a loss explains all.
+        if slot.is_none() || matches!(new, Fault::Lost(_)) {
+            *slot = Some(new);
+        }
+    };
+    let slot = fault.clone();
+    device.on_uncaptured_error(Arc::new(move |error| {
+        let new = match error {
+            wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory,
+            other => Fault::Error(other.to_string()),
+        };
+        set(&slot, new);
+    }));
+    let slot = fault.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        // Dropping the engine destroys the device; nobody is left to be told.
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            set(&slot, Fault::Lost(message));
+        }
+    });
+    fault
+}

@@ -1,0 +1,325 @@
+//! The table of kernels: which shader pieces make each, and what it binds.
+//!
+//! Shaders are plain WGSL files, concatenated: WGSL allows any order of declarations, so a choice is a *piece* and never an
+//! `#ifdef`. Sizes of a model come in uniforms; only what must be a constant for the compiler (the length of a register or
+//! workgroup array) is written as a one-line piece.
+//!
+//! Every kernel binds group 0: storage buffers from 0 on, its step's parameters at 8, the pass's at 9.
+
+use crate::{backend::KvType, gguf::GgmlType};
+use std::fmt::Write;
+
+/// Binding of a step's own parameters.
+pub(super) const STEP: u32 = 8;
+/// Binding of [`super::uniforms::Run`].
+pub(super) const RUN: u32 = 9;
+
+/// One compiled shader: what it computes is said at the top of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kernel {
+    Embed(GgmlType),
+    Matvec(GgmlType),
+    /// Tiles of 8 tokens.
+    Matmul8(GgmlType),
+    /// Tiles of 64 tokens.
+    Matmul64(GgmlType),
+    Glu,
+    GroupNorm,
+    /// With its `d_state`, as the two below.
+    MambaStep(u32),
+    MambaConv(u32),
+    MambaScan(u32),
+    KvAppend(KvType),
+    Attend(KvType),
+    AttendJoin,
+    Argmax,
+    ArgmaxJoin,
+}
+
+/// What a kernel does with a storage buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+macro_rules! shader {
+    ($name:literal) => {
+        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
+    };
+}
+
+/// Decoding of a weight format, `chunk` and `chunk_lo`.
+fn quant(ty: GgmlType) -> Vec<&'static str> {
+    use GgmlType::*;
+    let own: &[&str] = match ty {
+        F32 => &[shader!("quant/f32")],
+        F16 => &[shader!("quant/f16")],
+        BF16 => &[shader!("quant/bf16")],
+        Q4_0 => &[shader!("quant/q4_0")],
+        Q4_1 => &[shader!("quant/q4_1")],
+        Q5_0 => &[shader!("quant/fifth"), shader!("quant/q5_0")],
+        Q5_1 => &[shader!("quant/fifth"), shader!("quant/q5_1")],
+        Q8_0 => &[shader!("quant/q8_0")],
+        Q2_K => &[shader!("quant/q2_k")],
+        Q3_K => &[shader!("quant/q3_k")],
+        Q4_K => &[shader!("quant/k_scales"), shader!("quant/q4_k")],
+        Q5_K => &[shader!("quant/k_scales"), shader!("quant/q5_k")],
+        Q6_K => &[shader!("quant/q6_k")],
+    };
+    [&[shader!("run"), shader!("half"), shader!("quant/chunk")], own].concat()
+}
+
+fn kv(ty: KvType) -> &'static str {
+    match ty {
+        KvType::F32 => shader!("kv/f32"),
+        KvType::F16 => shader!("kv/f16"),
+    }
+}
+
+impl Kernel {
+    /// Every kernel that a model can ask for, with these state widths.
+    pub(super) fn all(d_states: &[u32]) -> Vec<Kernel> {
+        let mut all = Vec::new();
+        for ty in GgmlType::ALL {
+            all.extend([
+                Kernel::Embed(ty),
+                Kernel::Matvec(ty),
+                Kernel::Matmul8(ty),
+                Kernel::Matmul64(ty),
+            ]);
+        }
+        for &n in d_states {
+            all.extend([Kernel::MambaStep(n), Kernel::MambaConv(n), Kernel::MambaScan(n)]);
+        }
+        for ty in [KvType::F32, KvType::F16] {
+            all.extend([Kernel::KvAppend(ty), Kernel::Attend(ty)]);
+        }
+        all.extend([
+            Kernel::Glu,
+            Kernel::GroupNorm,
+            Kernel::AttendJoin,
+            Kernel::Argmax,
+            Kernel::ArgmaxJoin,
+        ]);
+        all
+    }
+
+    /// A name for people and files: `matvec_q4_k`, `mamba_step_128`.
+    pub(super) fn name(self) -> String {
+        let ty = |ty: GgmlType| ty.to_string().to_lowercase();
+        let kv = |ty: KvType| format!("{ty:?}").to_lowercase();
+        match self {
+            Kernel::Embed(t) => format!("embed_{}", ty(t)),
+            Kernel::Matvec(t) => format!("matvec_{}", ty(t)),
+            Kernel::Matmul8(t) => format!("matmul8_{}", ty(t)),
+            Kernel::Matmul64(t) => format!("matmul64_{}", ty(t)),
+            Kernel::Glu => "glu".into(),
+            Kernel::GroupNorm => "group_norm".into(),
+            Kernel::MambaStep(n) => format!("mamba_step_{n}"),
+            Kernel::MambaConv(n) => format!("mamba_conv_{n}"),
+            Kernel::MambaScan(n) => format!("mamba_scan_{n}"),
+            Kernel::KvAppend(t) => format!("kv_append_{}", kv(t)),
+            Kernel::Attend(t) => format!("attend_{}", kv(t)),
+            Kernel::AttendJoin => "attend_join".into(),
+            Kernel::Argmax => "argmax".into(),
+            Kernel::ArgmaxJoin => "argmax_join".into(),
+        }
+    }
+
+    /// The whole WGSL module; its entry point is `main`.
+    pub(super) fn source(self) -> String {
+        let mut out = String::new();
+        let pieces: Vec<&str> = match self {
+            Kernel::Embed(t) => [quant(t), vec![shader!("embed")]].concat(),
+            Kernel::Matvec(t) => [quant(t), vec![shader!("math"), shader!("product"), shader!("matvec")]].concat(),
+            Kernel::Matmul8(t) => [
+                quant(t),
+                vec![shader!("math"), shader!("product"), shader!("matmul"), shader!("tile8")],
+            ]
+            .concat(),
+            Kernel::Matmul64(t) => [
+                quant(t),
+                vec![shader!("math"), shader!("product"), shader!("matmul"), shader!("tile64")],
+            ]
+            .concat(),
+            Kernel::Glu => vec![shader!("run"), shader!("math"), shader!("glu")],
+            Kernel::GroupNorm => vec![shader!("run"), shader!("group_norm")],
+            Kernel::MambaStep(n) | Kernel::MambaConv(n) | Kernel::MambaScan(n) => {
+                writeln!(out, "const D_STATE: u32 = {n}u;").expect("writing to a String");
+                let last = match self {
+                    Kernel::MambaStep(_) => shader!("mamba_step"),
+                    Kernel::MambaConv(_) => shader!("mamba_conv"),
+                    _ => shader!("mamba_scan"),
+                };
+                vec![shader!("run"), shader!("math"), shader!("mamba"), last]
+            }
+            Kernel::KvAppend(t) => vec![
+                shader!("run"),
+                shader!("half"),
+                kv(t),
+                shader!("attention"),
+                shader!("kv_append"),
+            ],
+            Kernel::Attend(t) => vec![
+                shader!("run"),
+                shader!("half"),
+                kv(t),
+                shader!("attention"),
+                shader!("attend"),
+            ],
+            Kernel::AttendJoin => vec![shader!("run"), shader!("attention"), shader!("attend_join")],
+            Kernel::Argmax => vec![shader!("run"), shader!("argmax")],
+            Kernel::ArgmaxJoin => vec![shader!("run"), shader!("argmax_join")],
+        };
+        for piece in pieces {
+            out.push_str(piece);
+            out.push('\n');
+        }
+        out
+    }
+
+    /// Its storage buffers, from binding 0 on.
+    pub(super) fn storage(self) -> &'static [Access] {
+        use Access::{Read, Write};
+        match self {
+            Kernel::Embed(_) => &[Read, Read, Write],
+            Kernel::Matvec(_) | Kernel::Matmul8(_) | Kernel::Matmul64(_) => &[Read, Read, Read, Write],
+            Kernel::Glu => &[Write, Read],
+            Kernel::GroupNorm => &[Write, Read],
+            Kernel::MambaStep(_) => &[Read, Read, Write, Write, Write],
+            Kernel::MambaConv(_) => &[Read, Read, Read, Write],
+            Kernel::MambaScan(_) => &[Read, Read, Read, Write, Write, Write],
+            Kernel::KvAppend(_) => &[Read, Write, Write],
+            Kernel::Attend(_) => &[Read, Read, Read, Write, Write],
+            Kernel::AttendJoin => &[Read, Read, Write],
+            Kernel::Argmax => &[Read, Write],
+            Kernel::ArgmaxJoin => &[Read, Write],
+        }
+    }
+
+    /// Compiles. Errors go to the device's innermost error scope.
+    pub(super) fn compile(self, device: &wgpu::Device) -> Pipeline {
+        let name = self.name();
+        let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty,
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let mut entries: Vec<_> = (0..)
+            .zip(self.storage())
+            .map(|(i, access)| {
+                entry(
+                    i,
+                    wgpu::BufferBindingType::Storage {
+                        read_only: *access == Access::Read,
+                    },
+                )
+            })
+            .collect();
+        entries.push(entry(STEP, wgpu::BufferBindingType::Uniform));
+        entries.push(entry(RUN, wgpu::BufferBindingType::Uniform));
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(&name),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(&name),
+            source: wgpu::ShaderSource::Wgsl(self.source().into()),
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: Default::default(),
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    }
+}
+
+/// A compiled kernel.
+#[derive(Debug, Clone)]
+pub(super) struct Pipeline {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+/// One composed shader, for tests and tools that validate WGSL.
+#[derive(Debug, Clone)]
+pub struct Shader {
+    /// `matvec_q4_k`, ..
+    pub name: String,
+    /// The whole module; its entry point is `main`.
+    pub source: String,
+    /// For each storage buffer from binding 0 on: is it only read? Uniforms stand at bindings 8 and 9.
+    pub read_only: Vec<bool>,
+}
+
+/// Every shader that a model can ask for, with the state widths of known models and some odd ones.
+pub fn shaders() -> Vec<Shader> {
+    Kernel::all(&[1, 16, 64, 100, 128, 256])
+        .into_iter()
+        .map(|k| Shader {
+            name: k.name(),
+            source: k.source(),
+            read_only: k.storage().iter().map(|a| *a == Access::Read).collect(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+    /// Valid WGSL without any optional feature, and the bindings are those of the table.
+    #[test]
+    fn every_kernel_validates() {
+        let mut failed = Vec::new();
+        for kernel in Kernel::all(&[1, 16, 64, 100, 128, 256]) {
+            let source = kernel.source();
+            let module = match naga::front::wgsl::parse_str(&source) {
+                Ok(m) => m,
+                Err(e) => {
+                    failed.push(format!("{}: {}", kernel.name(), e.emit_to_string(&source)));
+                    continue;
+                }
+            };
+            if let Err(e) = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module) {
+                failed.push(format!("{}: {}", kernel.name(), e.emit_to_string(&source)));
+            }
+            let mut bound: Vec<_> = module
+                .global_variables
+                .iter()
+                .filter_map(|(_, v)| {
+                    let binding = v.binding.as_ref()?.binding;
+                    match v.space {
+                        naga::AddressSpace::Storage { access } => {
+                            let write = access.contains(naga::StorageAccess::STORE);
+                            Some((binding, if write { Access::Write } else { Access::Read }))
+                        }
+                        _ => None,
+                    }
+                })
+                .collect();
+            bound.sort_by_key(|b| b.0);
+            let table: Vec<_> = (0..).zip(kernel.storage().iter().copied()).collect();
+            if bound != table {
+                failed.push(format!("{}: binds {bound:?}, the table says {table:?}", kernel.name()));
+            }
+        }
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+    }
+}

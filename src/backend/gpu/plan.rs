@@ -1,0 +1,180 @@
+//! Recorded steps -> pipelines and bind groups, made once; and their replay.
+
+use super::{
+    Gpu, State,
+    pipelines::{Pipeline, RUN, STEP},
+    record::{Bind, Grid, Recorder, Step},
+};
+use crate::{Error, Result};
+use std::num::NonZeroU64;
+
+/// Distance of two uniforms in a buffer: WebGPU's `min_uniform_buffer_offset_alignment`.
+pub(super) const SLOT: u64 = 256;
+/// Bytes of a [`super::uniforms::Run`].
+const RUN_BYTES: u64 = 16;
+
+struct Ready {
+    pipeline: wgpu::ComputePipeline,
+    binds: wgpu::BindGroup,
+    grid: Grid,
+}
+
+/// The steps of one pass, ready to be encoded.
+pub(super) struct Plan {
+    body: Vec<Ready>,
+    head: Vec<Ready>,
+    head_rows: Vec<Ready>,
+    pub(super) n_embd_rows: u32,
+    pub(super) n_vocab: u32,
+}
+
+/// A part of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Body,
+    Head,
+    HeadRows,
+}
+
+impl Plan {
+    fn part(&self, part: Part) -> &[Ready] {
+        match part {
+            Part::Body => &self.body,
+            Part::Head => &self.head,
+            Part::HeadRows => &self.head_rows,
+        }
+    }
+
+    pub(super) fn len(&self, part: Part) -> usize {
+        self.part(part).len()
+    }
+
+    /// Encodes steps `range` of a part for `n` tokens after `pos`; returns how many were dispatched.
+    pub(super) fn encode(
+        &self,
+        pass: &mut wgpu::ComputePass,
+        part: Part,
+        range: std::ops::Range<usize>,
+        n: u32,
+        pos: u32,
+    ) -> u32 {
+        let mut dispatched = 0;
+        for step in &self.part(part)[range] {
+            let [x, y, z] = step.grid.size(n, pos);
+            if x == 0 {
+                continue;
+            }
+            pass.set_pipeline(&step.pipeline);
+            pass.set_bind_group(0, &step.binds, &[]);
+            pass.dispatch_workgroups(x, y, z);
+            dispatched += 1;
+        }
+        dispatched
+    }
+}
+
+impl Gpu {
+    /// Makes a plan of what was recorded. Whatever the device has against a pipeline or binding comes back as an error.
+    pub(super) async fn build(&mut self, mut rec: Recorder, state: &State) -> Result<Plan> {
+        if let Some(error) = rec.error.take() {
+            return Err(error);
+        }
+        self.grow_scratch(&rec)?;
+        let device = self.device.clone();
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let steps = rec.body.len() + rec.head.len() + rec.head_rows.len();
+        let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("step uniforms"),
+            size: (steps.max(1) as u64) * SLOT,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut params = vec![0u8; steps * SLOT as usize];
+        let mut next = 0;
+        let mut ready = |gpu: &mut Gpu, list: &[Step], run: u64| -> Vec<Ready> {
+            list.iter()
+                .map(|step| {
+                    params[next as usize..][..step.params.len()].copy_from_slice(&step.params);
+                    let made = gpu.ready(step, state, &uniforms, next, run);
+                    next += SLOT;
+                    made
+                })
+                .collect()
+        };
+        let plan = Plan {
+            body: ready(self, &rec.body, 0),
+            head: ready(self, &rec.head, SLOT),
+            head_rows: ready(self, &rec.head_rows, SLOT),
+            n_embd_rows: rec.n_embd_rows,
+            n_vocab: rec.n_vocab,
+        };
+        if !params.is_empty() {
+            self.queue.write_buffer(&uniforms, 0, &params);
+        }
+        let failed = (validation.pop().await, internal.pop().await);
+        match failed.0.or(failed.1) {
+            Some(error) => Err(Error::Gpu { what: error.to_string() }),
+            None => Ok(plan),
+        }
+    }
+
+    fn ready(&mut self, step: &Step, state: &State, uniforms: &wgpu::Buffer, at: u64, run: u64) -> Ready {
+        let Pipeline { pipeline, layout } = self.pipeline(step.kernel);
+        let mut entries: Vec<wgpu::BindGroupEntry> = (0..)
+            .zip(&step.binds)
+            .map(|(binding, bind)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(self.resolve(*bind, state)),
+            })
+            .collect();
+        let slot = |binding, buffer, offset, bytes| wgpu::BindGroupEntry {
+            binding,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer,
+                offset,
+                size: NonZeroU64::new(bytes),
+            }),
+        };
+        entries.push(slot(STEP, uniforms, at, SLOT));
+        entries.push(slot(RUN, &self.run, run, RUN_BYTES));
+        let binds = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &layout,
+            entries: &entries,
+        });
+        Ready {
+            pipeline,
+            binds,
+            grid: step.grid,
+        }
+    }
+
+    fn resolve<'a>(&'a self, bind: Bind, state: &'a State) -> wgpu::BufferBinding<'a> {
+        let whole = |buffer: &'a wgpu::Buffer| wgpu::BufferBinding {
+            buffer,
+            offset: 0,
+            size: None,
+        };
+        match bind {
+            Bind::Weights { arena, offset, bytes } => wgpu::BufferBinding {
+                buffer: &self.arenas[arena as usize],
+                offset,
+                size: NonZeroU64::new(bytes),
+            },
+            Bind::Vectors => whole(&self.vectors),
+            Bind::Buf(i) => whole(&self.bufs[i as usize]),
+            Bind::Ids => whole(&self.ids),
+            Bind::Logits => whole(&self.head.logits),
+            Bind::Best => whole(&self.head.best),
+            Bind::Chosen => whole(&self.head.chosen),
+            Bind::Mixed => whole(&self.mixed),
+            Bind::Up => whole(&self.up),
+            Bind::Spans => whole(&self.spans),
+            Bind::Conv(i) => whole(&state.conv[i as usize]),
+            Bind::Ssm(i) => whole(&state.ssm[i as usize]),
+            Bind::Keys(i) => whole(&state.kv[i as usize].0),
+            Bind::Values(i) => whole(&state.kv[i as usize].1),
+        }
+    }
+}

@@ -1,0 +1,582 @@
+//! Ops -> steps: what a pass dispatches, without touching a device.
+//!
+//! Everything that differs between passes of one plan (`n`, `pos`, which rows the head reads) is left to the `Run` uniform and to
+//! [`Grid`]; so a plan is recorded once for each [`Class`] of batch size and replayed for ever.
+
+use super::{
+    pipelines::Kernel,
+    uniforms,
+    weights::{Matrix, Slab},
+};
+use crate::{
+    Error,
+    backend::{Attention, Buf, KvType, Mamba, Mat, Norm, Vector},
+    gguf::GgmlType,
+};
+
+/// Keys that one workgroup takes when a single token's context is split (SPAN of attend.wgsl).
+pub(super) const SPAN: u32 = 256;
+/// Most workgroups in one dimension of a dispatch, WebGPU's default.
+const MAX_GROUPS: u32 = 65535;
+
+const NORM: u32 = 1;
+const ADD: u32 = 2;
+const GLU: u32 = 4;
+
+/// Batch sizes that share a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Decode: matrix times vector.
+    One,
+    /// Tiles of 8 tokens.
+    Few,
+    /// Tiles of 64 tokens.
+    Many,
+}
+
+impl Class {
+    pub(super) const COUNT: usize = 3;
+
+    pub(super) fn of(n: u32) -> Class {
+        match n {
+            0 | 1 => Class::One,
+            2..=16 => Class::Few,
+            _ => Class::Many,
+        }
+    }
+}
+
+/// A buffer that a step binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bind {
+    /// A range of a weight arena, bytes.
+    Weights { arena: u32, offset: u64, bytes: u64 },
+    /// The parameter arena.
+    Vectors,
+    /// An activation buffer.
+    Buf(u32),
+    /// Token ids of the pass.
+    Ids,
+    /// `[rows, n_vocab]`.
+    Logits,
+    /// Candidates of the argmax's first stage.
+    Best,
+    /// The chosen token.
+    Chosen,
+    /// Scratch, see [`Scratch`].
+    Mixed,
+    /// Scratch.
+    Up,
+    /// Scratch.
+    Spans,
+    /// State of recurrent layer `slot`.
+    Conv(u32),
+    /// State of recurrent layer `slot`.
+    Ssm(u32),
+    /// Cache of attention layer `slot`.
+    Keys(u32),
+    /// Cache of attention layer `slot`.
+    Values(u32),
+}
+
+/// Workgroups of a step, given the pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grid {
+    Fixed(u32, u32),
+    /// `(x, n)`.
+    Tokens(u32),
+    /// `(x, ceil(n / tile))`.
+    TokenTiles {
+        x: u32,
+        tile: u32,
+    },
+    /// `(x, n, spans of the context)`; a batch does not split it.
+    Attend(u32),
+    /// `(x)`, or nothing when there is one span.
+    Join(u32),
+}
+
+impl Grid {
+    /// Workgroups of a pass of `n` tokens after `pos`. A zero means that the step is skipped.
+    pub(super) fn size(self, n: u32, pos: u32) -> [u32; 3] {
+        let spans = if n == 1 { (pos + 1).div_ceil(SPAN) } else { 1 };
+        match self {
+            Grid::Fixed(x, y) => [x, y, 1],
+            Grid::Tokens(x) => [x, n, 1],
+            Grid::TokenTiles { x, tile } => [x, n.div_ceil(tile), 1],
+            Grid::Attend(x) => [x, n, spans],
+            Grid::Join(x) => [if spans > 1 { x } else { 0 }, 1, 1],
+        }
+    }
+
+    /// `groups` workgroups in a line, folded where one dimension cannot hold them. The kernel guards the surplus.
+    fn line(groups: u32) -> Grid {
+        Grid::Fixed(groups.min(MAX_GROUPS), groups.div_ceil(MAX_GROUPS))
+    }
+}
+
+/// One dispatch.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub(super) kernel: Kernel,
+    /// Storage buffers from binding 0 on.
+    pub(super) binds: Vec<Bind>,
+    /// Its uniform.
+    pub(super) params: Vec<u8>,
+    pub(super) grid: Grid,
+}
+
+/// Sizes of the buffers that live between two steps of one op, elements.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Scratch {
+    /// `[n_ubatch, xBC' | dt | decay]`.
+    pub(super) mixed: u64,
+    /// `[n_ubatch, n_ff]`, only for gate and up of two types.
+    pub(super) up: u64,
+    /// `[spans, n_head, d_head + 4]`.
+    pub(super) spans: u64,
+}
+
+/// What was declared: enough to record on, without a device.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) mats: Vec<Matrix>,
+    /// Start of each parameter in the arena, elements, a multiple of 4.
+    pub(super) vectors: Vec<u32>,
+    /// Row stride of each activation buffer, elements, a multiple of 4.
+    pub(super) bufs: Vec<u32>,
+    pub(super) n_ubatch: u32,
+    pub(super) max_binding: u64,
+}
+
+impl Tables {
+    fn stride(&self, b: Buf) -> u32 {
+        self.bufs[b.id as usize]
+    }
+
+    fn at(&self, v: Vector) -> u32 {
+        self.vectors[v.id as usize]
+    }
+}
+
+/// Slabs of one type that one dispatch multiplies.
+struct Run<'a> {
+    ty: GgmlType,
+    n_cols: u32,
+    slabs: Vec<&'a Slab>,
+}
+
+impl Run<'_> {
+    fn rows(&self) -> u32 {
+        self.slabs.iter().map(|s| s.n_rows).sum()
+    }
+
+    /// The range that holds them all: arena, first byte, bytes.
+    fn range(slabs: &[&Slab]) -> (u32, u64, u64) {
+        let start = slabs.iter().map(|s| s.offset).min().unwrap_or(0);
+        let end = slabs.iter().map(|s| s.offset + s.bytes).max().unwrap_or(0);
+        (slabs[0].arena, start, end - start)
+    }
+
+    fn bind(&self) -> Bind {
+        let (arena, offset, bytes) = Run::range(&self.slabs);
+        Bind::Weights { arena, offset, bytes }
+    }
+
+    fn segments(&self, op: &mut uniforms::Product) {
+        let (_, start, _) = Run::range(&self.slabs);
+        let mut end = 0;
+        op.seg_end = [u32::MAX; 4];
+        for (i, slab) in self.slabs.iter().enumerate() {
+            end += slab.n_rows;
+            op.seg_end[i] = end;
+            op.planes[i] = planes_from(slab, start);
+        }
+    }
+}
+
+/// A slab's planes as quads from byte `start` of its arena.
+fn planes_from(slab: &Slab, start: u64) -> [u32; 4] {
+    slab.planes.map(|p| p + ((slab.offset - start) / 16) as u32)
+}
+
+/// Splits matrices into as few dispatches as one binding and four segments allow.
+fn runs<'a>(mats: &[&'a Matrix], max_binding: u64) -> Vec<Run<'a>> {
+    let mut out: Vec<Run<'a>> = Vec::new();
+    for m in mats {
+        for slab in &m.slabs {
+            if let Some(run) = out.last_mut() {
+                run.slabs.push(slab);
+                let (_, _, bytes) = Run::range(&run.slabs);
+                let fits = run.slabs.len() <= 4 && bytes <= max_binding && run.slabs[0].arena == slab.arena;
+                if fits && run.ty == m.ty && run.n_cols == m.n_cols {
+                    continue;
+                }
+                run.slabs.pop();
+            }
+            out.push(Run {
+                ty: m.ty,
+                n_cols: m.n_cols,
+                slabs: vec![slab],
+            });
+        }
+    }
+    out
+}
+
+/// Where a product reads and writes.
+struct Product {
+    x: Buf,
+    norm: Option<Norm>,
+    flags: u32,
+    scale: f32,
+    y: Bind,
+    y_stride: u32,
+}
+
+/// Which list a step belongs to.
+enum Part {
+    Body,
+    Head,
+    HeadRows,
+}
+
+/// Collects the steps of one pass.
+pub(super) struct Recorder {
+    pub(super) class: Class,
+    kv_type: KvType,
+    n_ctx: u32,
+    /// Everything before the head.
+    pub(super) body: Vec<Step>,
+    /// Logits of one row, and the token chosen.
+    pub(super) head: Vec<Step>,
+    /// Logits of many rows.
+    pub(super) head_rows: Vec<Step>,
+    part: Part,
+    pub(super) scratch: Scratch,
+    /// Rows of the embedding table.
+    pub(super) n_embd_rows: u32,
+    /// Rows of the head.
+    pub(super) n_vocab: u32,
+    /// A buffer whose RMS norm is still to be applied: by the product that reads it, or by a step of its own.
+    deferred: Option<(Buf, Norm)>,
+    /// The first thing that cannot be done. Ops return nothing, so it waits for the end of the pass.
+    pub(super) error: Option<Error>,
+}
+
+impl Recorder {
+    pub(super) fn new(class: Class, kv_type: KvType, n_ctx: u32) -> Recorder {
+        Recorder {
+            class,
+            kv_type,
+            n_ctx,
+            body: Vec::new(),
+            head: Vec::new(),
+            head_rows: Vec::new(),
+            part: Part::Body,
+            scratch: Scratch::default(),
+            n_embd_rows: 0,
+            n_vocab: 0,
+            deferred: None,
+            error: None,
+        }
+    }
+
+    fn push<P: bytemuck::Pod>(&mut self, t: &Tables, kernel: Kernel, binds: &[Bind], params: &P, grid: Grid) {
+        debug_assert_eq!(binds.len(), kernel.storage().len());
+        let size = grid.size(t.n_ubatch, 0);
+        if size.iter().any(|&n| n > MAX_GROUPS) {
+            self.refuse("the size of a layer", format!("{}: {size:?} workgroups", kernel.name()));
+        }
+        let step = Step {
+            kernel,
+            binds: binds.to_vec(),
+            params: bytemuck::bytes_of(params).to_vec(),
+            grid,
+        };
+        match self.part {
+            Part::Body => self.body.push(step),
+            Part::Head => self.head.push(step),
+            Part::HeadRows => self.head_rows.push(step),
+        }
+    }
+
+    fn refuse(&mut self, what: &'static str, found: String) {
+        self.error.get_or_insert(Error::UnsupportedModel {
+            what,
+            found,
+            supported: "smaller ones on WebGPU",
+        });
+    }
+
+    /// Applies a deferred norm that no product folds in. Every op but `matmul_add` begins with this.
+    fn settle(&mut self, t: &Tables) {
+        if let Some((buf, norm)) = self.deferred.take() {
+            self.group_norm(t, buf, norm, 1);
+        }
+    }
+
+    fn group_norm(&mut self, t: &Tables, y: Buf, norm: Norm, n_group: u32) {
+        let op = uniforms::GroupNorm {
+            n_cols: norm.gamma.len / n_group,
+            n_group,
+            y_stride: t.stride(y),
+            gamma: t.at(norm.gamma),
+            eps: norm.eps,
+        };
+        self.push(
+            t,
+            Kernel::GroupNorm,
+            &[Bind::Buf(y.id), Bind::Vectors],
+            &op,
+            Grid::Tokens(n_group),
+        );
+    }
+
+    /// One product of the batch's class.
+    fn product(&mut self, t: &Tables, run: &Run, p: &Product, y_col: u32, n_rows: u32) {
+        let x_stride = t.stride(p.x);
+        let mut op = uniforms::Product {
+            n_rows,
+            n_chunks: run.n_cols / 32,
+            flags: p.flags,
+            x_stride: x_stride / 4,
+            y_stride: p.y_stride,
+            y_col,
+            scale: p.scale,
+            ..Default::default()
+        };
+        if let Some(norm) = p.norm {
+            op.flags |= NORM;
+            op.gamma = t.at(norm.gamma) / 4;
+            op.eps = norm.eps;
+        }
+        run.segments(&mut op);
+        // GLU halves what a tile gives: it holds rows of two matrices.
+        let per = if p.flags & GLU != 0 { 2 } else { 1 };
+        let binds = [run.bind(), Bind::Buf(p.x.id), Bind::Vectors, p.y];
+        let x = n_rows.div_ceil(64 / per);
+        let (kernel, grid) = match self.class {
+            Class::One => (Kernel::Matvec(run.ty), Grid::line(n_rows.div_ceil(16 / per))),
+            Class::Few => (Kernel::Matmul8(run.ty), Grid::TokenTiles { x, tile: 8 }),
+            Class::Many => (Kernel::Matmul64(run.ty), Grid::TokenTiles { x, tile: 64 }),
+        };
+        self.push(t, kernel, &binds, &op, grid);
+    }
+
+    /// All rows of `mats`, one after another, into the columns of `p.y`.
+    fn products(&mut self, t: &Tables, mats: &[Mat], p: &Product) {
+        let mats: Vec<&Matrix> = mats.iter().map(|m| &t.mats[m.id as usize]).collect();
+        let mut col = 0;
+        for run in runs(&mats, t.max_binding) {
+            self.product(t, &run, p, col, run.rows());
+            col += run.rows();
+        }
+    }
+
+    pub(super) fn embed(&mut self, t: &Tables, table: Mat, scale: f32, x: Buf) {
+        self.settle(t);
+        self.n_embd_rows = table.n_rows;
+        for slab in &t.mats[table.id as usize].slabs {
+            let op = uniforms::Embed {
+                n_chunks: table.n_cols / 32,
+                x_stride: t.stride(x) / 4,
+                row0: slab.row0,
+                n_rows: slab.n_rows,
+                scale,
+                planes: slab.planes,
+                ..Default::default()
+            };
+            let weights = Bind::Weights {
+                arena: slab.arena,
+                offset: slab.offset,
+                bytes: slab.bytes,
+            };
+            let grid = Grid::Tokens(op.n_chunks.div_ceil(64));
+            self.push(t, Kernel::Embed(table.ty), &[weights, Bind::Ids, Bind::Buf(x.id)], &op, grid);
+        }
+    }
+
+    pub(super) fn norm_matmul(&mut self, t: &Tables, x: Buf, norm: Norm, ws: &[Mat], y: Buf) {
+        self.settle(t);
+        let p = Product {
+            x,
+            norm: Some(norm),
+            flags: 0,
+            scale: 1.0,
+            y: Bind::Buf(y.id),
+            y_stride: t.stride(y),
+        };
+        self.products(t, ws, &p);
+    }
+
+    pub(super) fn matmul_add(&mut self, t: &Tables, w: Mat, y: Buf, scale: f32, x: Buf) {
+        let folds = |d: &mut (Buf, Norm)| d.0.id == y.id && d.1.gamma.len == w.n_cols;
+        let norm = self.deferred.take_if(folds).map(|d| d.1);
+        self.settle(t);
+        let p = Product {
+            x: y,
+            norm,
+            flags: ADD,
+            scale,
+            y: Bind::Buf(x.id),
+            y_stride: t.stride(x),
+        };
+        self.products(t, &[w], &p);
+    }
+
+    pub(super) fn swiglu(&mut self, t: &Tables, x: Buf, norm: Norm, gate: Mat, up: Mat, h: Buf) {
+        self.settle(t);
+        let mut p = Product {
+            x,
+            norm: Some(norm),
+            flags: GLU,
+            scale: 1.0,
+            y: Bind::Buf(h.id),
+            y_stride: t.stride(h),
+        };
+        let both = [&t.mats[gate.id as usize], &t.mats[up.id as usize]];
+        let joint = runs(&both, t.max_binding);
+        if let [run] = &joint[..]
+            && run.slabs.len() == 2
+        {
+            self.product(t, run, &p, 0, gate.n_rows);
+            return;
+        }
+        p.flags = 0;
+        self.products(t, &[gate], &p);
+        let stride = gate.n_rows.next_multiple_of(4);
+        self.scratch.up = self.scratch.up.max(stride as u64 * t.n_ubatch as u64);
+        (p.y, p.y_stride) = (Bind::Up, stride);
+        self.products(t, &[up], &p);
+        let op = uniforms::Glu {
+            n_ff: gate.n_rows,
+            h_stride: t.stride(h),
+            up_stride: stride,
+        };
+        let grid = Grid::Tokens(gate.n_rows.div_ceil(64));
+        self.push(t, Kernel::Glu, &[Bind::Buf(h.id), Bind::Up], &op, grid);
+    }
+
+    pub(super) fn mamba_mix(&mut self, t: &Tables, p: Buf, m: &Mamba, y: Buf) {
+        // mamba_step keeps B and C of a group in workgroup memory, 8 bytes a state column.
+        if m.d_state == 0 || m.d_state > 1024 || m.n_group == 0 || !m.n_head.is_multiple_of(m.n_group) {
+            self.refuse(
+                "the Mamba layer",
+                format!("d_state {}, {} groups of {} heads", m.d_state, m.n_group, m.n_head),
+            );
+            return;
+        }
+        self.settle(t);
+        let mixed_stride = m.d_xbc() + 2 * m.n_head;
+        let op = uniforms::Mamba {
+            n_head: m.n_head,
+            d_head: m.d_head,
+            n_group: m.n_group,
+            d_conv: m.d_conv,
+            p_stride: t.stride(p),
+            y_stride: t.stride(y),
+            mixed_stride,
+            conv_w: t.at(m.conv_w),
+            conv_b: t.at(m.conv_b),
+            dt_bias: t.at(m.dt_bias),
+            a: t.at(m.a),
+            d: t.at(m.d),
+        };
+        let (p, out) = (Bind::Buf(p.id), Bind::Buf(y.id));
+        let (conv, ssm) = (Bind::Conv(m.slot), Bind::Ssm(m.slot));
+        let heads = Grid::Fixed(m.n_head, m.d_head.div_ceil(32));
+        if self.class == Class::One {
+            self.push(
+                t,
+                Kernel::MambaStep(m.d_state),
+                &[p, Bind::Vectors, conv, ssm, out],
+                &op,
+                heads,
+            );
+        } else {
+            self.scratch.mixed = self.scratch.mixed.max(mixed_stride as u64 * t.n_ubatch as u64);
+            let values = Grid::Tokens((m.d_xbc() + m.n_head).div_ceil(64));
+            self.push(
+                t,
+                Kernel::MambaConv(m.d_state),
+                &[p, Bind::Vectors, conv, Bind::Mixed],
+                &op,
+                values,
+            );
+            let binds = [p, Bind::Vectors, Bind::Mixed, conv, ssm, out];
+            self.push(t, Kernel::MambaScan(m.d_state), &binds, &op, heads);
+        }
+        if m.n_group == 1 {
+            self.deferred = Some((y, m.norm));
+        } else {
+            self.group_norm(t, y, m.norm, m.n_group);
+        }
+    }
+
+    pub(super) fn attend(&mut self, t: &Tables, qkv: Buf, a: &Attention, y: Buf) {
+        self.settle(t);
+        if !a.d_head.is_multiple_of(4) || a.d_head == 0 || a.n_head_kv == 0 || !a.n_head.is_multiple_of(a.n_head_kv) {
+            self.refuse(
+                "the attention layer",
+                format!("{} heads of {} over {}", a.n_head, a.d_head, a.n_head_kv),
+            );
+            return;
+        }
+        let d_head = a.d_head / 4;
+        let op = uniforms::Attention {
+            n_head: a.n_head,
+            n_head_kv: a.n_head_kv,
+            d_head,
+            qkv_stride: t.stride(qkv) / 4,
+            y_stride: t.stride(y) / 4,
+            scale: a.scale,
+        };
+        let (qkv, out) = (Bind::Buf(qkv.id), Bind::Buf(y.id));
+        let (keys, values) = (Bind::Keys(a.slot), Bind::Values(a.slot));
+        let append = Grid::Tokens((a.n_head_kv * d_head).div_ceil(64));
+        self.push(t, Kernel::KvAppend(self.kv_type), &[qkv, keys, values], &op, append);
+        // A workgroup has up to four heads of a key/value head, and up to 256 of their columns.
+        let tiles = (a.n_head / a.n_head_kv).div_ceil(4) * d_head.div_ceil(64);
+        let binds = [qkv, keys, values, out, Bind::Spans];
+        self.push(
+            t,
+            Kernel::Attend(self.kv_type),
+            &binds,
+            &op,
+            Grid::Attend(a.n_head_kv * tiles),
+        );
+        if self.class == Class::One {
+            let spans = self.n_ctx.div_ceil(SPAN) as u64 * a.n_head as u64 * (a.d_head + 4) as u64;
+            self.scratch.spans = self.scratch.spans.max(spans);
+            self.push(t, Kernel::AttendJoin, &[qkv, Bind::Spans, out], &op, Grid::Join(a.n_head));
+        }
+    }
+
+    pub(super) fn pick(&mut self, t: &Tables, x: Buf, norm: Norm, head: Mat, logit_scale: f32) {
+        self.settle(t);
+        self.n_vocab = head.n_rows;
+        let p = Product {
+            x,
+            norm: Some(norm),
+            flags: 0,
+            scale: 1.0 / logit_scale,
+            y: Bind::Logits,
+            y_stride: head.n_rows,
+        };
+        if self.class != Class::One {
+            self.part = Part::HeadRows;
+            self.products(t, &[head], &p);
+        }
+        self.part = Part::Head;
+        let class = std::mem::replace(&mut self.class, Class::One);
+        self.products(t, &[head], &p);
+        let op = uniforms::Argmax {
+            n_vocab: head.n_rows,
+            n_part: head.n_rows.div_ceil(4096),
+        };
+        self.push(t, Kernel::Argmax, &[Bind::Logits, Bind::Best], &op, Grid::Fixed(op.n_part, 1));
+        self.push(t, Kernel::ArgmaxJoin, &[Bind::Best, Bind::Chosen], &op, Grid::Fixed(1, 1));
+        self.class = class;
+    }
+}

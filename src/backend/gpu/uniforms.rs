@@ -1,0 +1,207 @@
+//! The parameters of a step as its shader reads them. A test compares every layout with the WGSL struct of the same name.
+
+use bytemuck::{Pod, Zeroable};
+
+/// `Run` of run.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct Run {
+    pub(super) n: u32,
+    pub(super) pos: u32,
+    pub(super) row0: u32,
+    pub(super) pad: u32,
+}
+
+/// `Product` of product.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct Product {
+    pub(super) n_rows: u32,
+    pub(super) n_chunks: u32,
+    pub(super) flags: u32,
+    pub(super) x_stride: u32,
+    pub(super) y_stride: u32,
+    pub(super) y_col: u32,
+    pub(super) gamma: u32,
+    pub(super) scale: f32,
+    pub(super) eps: f32,
+    pub(super) pad: [u32; 3],
+    pub(super) seg_end: [u32; 4],
+    pub(super) planes: [[u32; 4]; 4],
+}
+
+/// `Embed` of embed.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct Embed {
+    pub(super) n_chunks: u32,
+    pub(super) x_stride: u32,
+    pub(super) row0: u32,
+    pub(super) n_rows: u32,
+    pub(super) scale: f32,
+    pub(super) pad: [u32; 3],
+    pub(super) planes: [u32; 4],
+}
+
+/// `Glu` of glu.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct Glu {
+    pub(super) n_ff: u32,
+    pub(super) h_stride: u32,
+    pub(super) up_stride: u32,
+}
+
+/// `GroupNorm` of group_norm.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct GroupNorm {
+    pub(super) n_cols: u32,
+    pub(super) n_group: u32,
+    pub(super) y_stride: u32,
+    pub(super) gamma: u32,
+    pub(super) eps: f32,
+}
+
+/// `Mamba` of mamba.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct Mamba {
+    pub(super) n_head: u32,
+    pub(super) d_head: u32,
+    pub(super) n_group: u32,
+    pub(super) d_conv: u32,
+    pub(super) p_stride: u32,
+    pub(super) y_stride: u32,
+    pub(super) mixed_stride: u32,
+    pub(super) conv_w: u32,
+    pub(super) conv_b: u32,
+    pub(super) dt_bias: u32,
+    pub(super) a: u32,
+    pub(super) d: u32,
+}
+
+/// `Attention` of attention.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct Attention {
+    pub(super) n_head: u32,
+    pub(super) n_head_kv: u32,
+    pub(super) d_head: u32,
+    pub(super) qkv_stride: u32,
+    pub(super) y_stride: u32,
+    pub(super) scale: f32,
+}
+
+/// `Argmax` of argmax.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct Argmax {
+    pub(super) n_vocab: u32,
+    pub(super) n_part: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pipelines::Kernel;
+    use super::*;
+    use crate::{backend::KvType, gguf::GgmlType};
+    use std::mem::offset_of;
+
+    /// Offsets of the WGSL struct called `name`, by member.
+    fn wgsl(kernel: Kernel, name: &str) -> Vec<(String, u32)> {
+        let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
+        let (_, ty) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(name)).unwrap();
+        let naga::TypeInner::Struct { members, .. } = &ty.inner else {
+            panic!("{name} is not a struct")
+        };
+        members.iter().map(|m| (m.name.clone().unwrap(), m.offset)).collect()
+    }
+
+    macro_rules! same {
+        ($kernel:expr, $ty:ident { $($field:ident),* }) => {
+            let ours = [$((stringify!($field).to_owned(), offset_of!($ty, $field) as u32)),*];
+            assert_eq!(wgsl($kernel, stringify!($ty)), ours);
+        };
+    }
+
+    #[test]
+    fn layouts_are_the_shaders_own() {
+        same!(Kernel::Glu, Run { n, pos, row0, pad });
+        same!(
+            Kernel::Matvec(GgmlType::F32),
+            Product {
+                n_rows,
+                n_chunks,
+                flags,
+                x_stride,
+                y_stride,
+                y_col,
+                gamma,
+                scale,
+                eps,
+                seg_end,
+                planes
+            }
+        );
+        same!(
+            Kernel::Embed(GgmlType::F32),
+            Embed {
+                n_chunks,
+                x_stride,
+                row0,
+                n_rows,
+                scale,
+                planes
+            }
+        );
+        same!(
+            Kernel::Glu,
+            Glu {
+                n_ff,
+                h_stride,
+                up_stride
+            }
+        );
+        same!(
+            Kernel::GroupNorm,
+            GroupNorm {
+                n_cols,
+                n_group,
+                y_stride,
+                gamma,
+                eps
+            }
+        );
+        same!(
+            Kernel::MambaStep(64),
+            Mamba {
+                n_head,
+                d_head,
+                n_group,
+                d_conv,
+                p_stride,
+                y_stride,
+                mixed_stride,
+                conv_w,
+                conv_b,
+                dt_bias,
+                a,
+                d
+            }
+        );
+        same!(
+            Kernel::Attend(KvType::F32),
+            Attention {
+                n_head,
+                n_head_kv,
+                d_head,
+                qkv_stride,
+                y_stride,
+                scale
+            }
+        );
+        same!(Kernel::Argmax, Argmax { n_vocab, n_part });
+        same!(Kernel::ArgmaxJoin, Argmax { n_vocab, n_part });
+    }
+}
