@@ -129,6 +129,11 @@ impl Tokenizer {
         text
     }
 
+    /// Whether the id is a placeholder that no text has and no model should say.
+    pub fn is_unused(&self, id: u32) -> bool {
+        (id as usize) < self.n_vocab() && self.vocab.token_type(id) == TokenType::Unused
+    }
+
     /// Whether the id shows as text in a reply.
     pub(super) fn is_shown(&self, id: u32) -> bool {
         (id as usize) < self.n_vocab() && matches!(self.vocab.token_type(id), TokenType::Normal | TokenType::UserDefined)
