@@ -162,9 +162,11 @@ native_dir=${CARGO_TARGET_DIR:-target}/debug
 
 # Runs one step of the tests: a heading, its output (kept for the search for skipped tests) and its time.
 step() { # title, command ..
-  local title=$1 began=$SECONDS
+  local began=$SECONDS
+  title=$1
   shift
   say "$title"
+  # No `||` here: it would switch `set -e` off inside a function that is run as a step.
   "$@" 2>&1 | tee -a "$log"
   printf -- '-- %s: %d s\n' "$title" $((SECONDS - began))
 }
@@ -179,6 +181,7 @@ run_tests() {
   mkdir -p target
   log=target/test.log
   : >"$log"
+  trap '[ $? = 0 ] || printf "\nFAILED: %s\n" "${title:-setup}"' EXIT
   use_software_gpu
   seed_from_cache "$native_dir" native "$(rustc --version)"
   local began=$SECONDS
