@@ -29,6 +29,7 @@ use outcrop::{
     backend::{
         Backend, KvType,
         cpu::{Cpu, Reference},
+        gpu::{Gpu, GpuOptions},
     },
     generate::{FinishReason, NativeHost, Options, Reply, Session, load_file},
     text::{ChatRequest, ChatTemplate, Tokenizer},
@@ -103,6 +104,17 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     match args.backend.as_str() {
         "reference" => chat(args, Reference::new(N_UBATCH)).await,
         "cpu" => chat(args, Cpu::new(N_UBATCH)).await,
+        "gpu" => {
+            chat(
+                args,
+                Gpu::new(GpuOptions {
+                    n_ubatch: N_UBATCH,
+                    ..GpuOptions::default()
+                })
+                .await?,
+            )
+            .await
+        }
         other => Err(format!("--backend {other}: it must be reference, cpu or gpu").into()),
     }
 }

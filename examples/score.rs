@@ -23,6 +23,7 @@ use outcrop::{
     backend::{
         Backend, KvType,
         cpu::{Cpu, Reference},
+        gpu::{Gpu, GpuOptions},
     },
     generate::{NativeHost, Sequence, load_file},
 };
@@ -96,6 +97,18 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     match args.backend.as_str() {
         "reference" => score(args, &prompts, Reference::new(args.ubatch)).await,
         "cpu" => score(args, &prompts, Cpu::new(args.ubatch)).await,
+        "gpu" => {
+            score(
+                args,
+                &prompts,
+                Gpu::new(GpuOptions {
+                    n_ubatch: args.ubatch,
+                    ..GpuOptions::default()
+                })
+                .await?,
+            )
+            .await
+        }
         other => Err(format!("--backend {other}: it must be reference, cpu or gpu").into()),
     }
 }
