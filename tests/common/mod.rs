@@ -1,4 +1,6 @@
 //! What several test files share.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod demo;
 pub mod oracle;
+pub mod watched;
