@@ -187,6 +187,11 @@ impl<K: Kernels> CpuBackend<K> {
         }
     }
 
+    /// What an activation buffer holds, `[n_ubatch, n_cols]`: for looking inside a pass.
+    pub fn activations(&self, buf: Buf) -> &[f32] {
+        &self.bufs[buf.id as usize]
+    }
+
     fn n(&self) -> usize {
         self.ids.len()
     }
