@@ -99,10 +99,23 @@ impl Backend for Probe {
 fn every_layer_matches_llama_cpp() {
     let oracle = Oracle::open();
     for name in ["tiny-64-Q4_K_M", "tiny-g2-Q4_K_M"] {
-        let probe = Probe { inner: cpu::Reference::new(16), n: 0, layer: 0, in_mixer: true, seen: Vec::new() };
+        let probe = Probe {
+            inner: cpu::Reference::new(16),
+            n: 0,
+            layer: 0,
+            in_mixer: true,
+            seen: Vec::new(),
+        };
         let mut model = oracle.load(name, probe, 1 << 16);
         let mut state = model.new_state(64, KvType::F32).expect("state");
-        let (pass, mut logits) = (Pass { ids: &oracle.ids[..7], pos: 0, want: Want::AllLogits }, Vec::new());
+        let (pass, mut logits) = (
+            Pass {
+                ids: &oracle.ids[..7],
+                pos: 0,
+                want: Want::AllLogits,
+            },
+            Vec::new(),
+        );
         pollster::block_on(model.forward(&mut state, &pass, &mut logits)).expect("forward");
         let mut seen = std::mem::take(&mut model.backend.seen);
         seen.push(("result_output".into(), logits));
@@ -110,14 +123,19 @@ fn every_layer_matches_llama_cpp() {
         let golden = oracle.activations(name);
         let mut compared = 0;
         for (tensor, got) in &seen {
-            let Some((_, want)) = golden.iter().find(|(n, _)| n == tensor) else { continue };
+            let Some((_, want)) = golden.iter().find(|(n, _)| n == tensor) else {
+                continue;
+            };
             // ggml keeps only the last token from the last layer's mixer on.
             let got = &got[got.len().saturating_sub(want.len())..];
             assert_eq!(got.len(), want.len(), "{name} {tensor}: length");
             let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
             let size = want.iter().fold(0f32, |m, v| m.max(v.abs()));
             println!("{name} {tensor}: max abs {worst:.1e} of {size:.1}");
-            assert!(worst <= 1e-4 * size.max(1.0), "{name} {tensor}: max abs {worst:.2e}, largest value {size}");
+            assert!(
+                worst <= 1e-4 * size.max(1.0),
+                "{name} {tensor}: max abs {worst:.2e}, largest value {size}"
+            );
             compared += 1;
         }
         assert!(compared >= 2 * 6 + 2, "{name}: only {compared} tensors compared");

@@ -140,6 +140,21 @@ impl Hparams {
             })
             .collect::<Result<Vec<_>>>()?;
 
+        // Granite's attention layers are all alike; a state with rows of several widths would be garbage, not a model.
+        let mut kv_heads = layers.iter().filter_map(|l| match l {
+            LayerKind::Attention { n_head_kv } => Some(*n_head_kv),
+            LayerKind::Recurrent => None,
+        });
+        if let Some(first) = kv_heads.next()
+            && let Some(other) = kv_heads.find(|&n| n != first)
+        {
+            return Err(Error::UnsupportedModel {
+                what: "attention layers of several shapes",
+                found: format!("{first} and {other} key/value heads"),
+                supported: "one number of key/value heads in all attention layers",
+            });
+        }
+
         let n_embd = dim("embedding_length")?;
         let n_embd_head = match meta.opt_u32(&key("attention.key_length"))? {
             Some(_) => dim("attention.key_length")?,
@@ -180,6 +195,16 @@ impl Hparams {
                 });
             }
         }
+        let ssm_d_state = dim("ssm.state_size")?;
+        let (d_inner, bc) = (ssm_d_inner as u64, 2 * ssm_n_group as u64 * ssm_d_state as u64);
+        if 2 * d_inner + bc + ssm_n_head as u64 > MAX_DIM as u64 || d_inner * ssm_d_state as u64 > u32::MAX as u64 {
+            let expected = format!("a state that {ssm_n_group} groups and {ssm_d_inner} channels can have");
+            return Err(Error::BadKey {
+                key: key("ssm.state_size"),
+                found: ssm_d_state.to_string(),
+                expected,
+            });
+        }
         let rms_key = key("attention.layer_norm_rms_epsilon");
         let rms_eps = meta.f32(&rms_key)?;
         if !(rms_eps >= 0.0 && rms_eps.is_finite()) {
@@ -205,7 +230,7 @@ impl Hparams {
             logit_scale: multiplier("logit_scale", 1.0)?,
             ssm_d_conv: dim("ssm.conv_kernel")?,
             ssm_d_inner,
-            ssm_d_state: dim("ssm.state_size")?,
+            ssm_d_state,
             ssm_n_head,
             ssm_n_group,
         })
