@@ -1,5 +1,6 @@
 //! Scalar dequantisation, bit for bit against the `gguf` Python package (`tests/fixtures/quant/make.py`).
 
+use outcrop::backend::cpu::kernels::dequantize_row;
 use outcrop::gguf::GgmlType;
 use outcrop::gguf::quant::dequantize;
 
@@ -28,6 +29,26 @@ fn every_type_bit_for_bit() {
                 found.len(),
                 found[i],
                 expected[i]
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The CPU backend's decoding, on the same blocks. It multiplies in the same order, so it has no excuse for another bit.
+#[test]
+fn simd_rows_bit_for_bit() {
+    let mut wrong = Vec::new();
+    for ty in GgmlType::ALL {
+        let blocks = read(&format!("{}.blocks", ty.to_string().to_lowercase()));
+        let n = blocks.len() / ty.block_bytes() * ty.block_len();
+        let (mut expected, mut found) = (vec![0.0; n], vec![f32::NAN; n]);
+        dequantize(ty, &blocks, &mut expected);
+        dequantize_row(ty, &blocks, &mut found);
+        if let Some(i) = (0..n).find(|&i| found[i].to_bits() != expected[i].to_bits()) {
+            wrong.push(format!(
+                "{ty}: differ, first [{i}]: {:e}, expected {:e}",
+                found[i], expected[i]
             ));
         }
     }

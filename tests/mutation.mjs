@@ -65,22 +65,36 @@ if (chosen.length === 0) die(`no mutant matches ${words.join(" ")}`);
 
 rmSync(copy, { recursive: true, force: true });
 mkdirSync(copy, { recursive: true });
-for (const name of ["Cargo.lock", "src", "shaders"]) {
-  if (existsSync(join(root, name))) cpSync(join(root, name), join(copy, name), { recursive: true });
-}
+for (const name of ["Cargo.lock", "src", "shaders"]) cpSync(join(root, name), join(copy, name), { recursive: true });
 for (const name of ["tests", "models"]) symlinkSync(join(root, name), join(copy, name));
 // Tests need no cdylib, and linking one takes a while.
 writeFileSync(join(copy, "Cargo.toml"), readFileSync(join(root, "Cargo.toml"), "utf8").replace('"cdylib", ', ""));
 
-// Rust: both are compiled. Right code comes first, so that other mutants find and change that.
-const rust = all.flatMap((mutant) => mutant.edits.map((edit) => ({ ...edit, mutant }))).filter(({ file }) => file.endsWith(".rs"));
-const texts = new Map(rust.map(({ file }) => [file, readFileSync(join(copy, file), "utf8")]));
-for (const edit of rust) {
-  const { file, from, to, mutant } = edit;
-  const text = texts.get(file);
-  const at = text.indexOf(from, text.indexOf(edit.after ?? ""));
-  if (at < 0) die(`${mutant.name}: another mutant overlaps with it`);
-  texts.set(file, `${text.slice(0, at)}(if !crate::mutant(${mutant.id}) { ${from} } else { ${to} })${text.slice(at + from.length)}`);
+/** Rust: both are compiled. `parts` lie inside `from..to` of `text`, or are all of it, and may lie inside each other. */
+function withMutants(text, from, to, parts) {
+  let [out, at] = ["", from];
+  const outer = parts.filter((a) => !parts.some((b) => b !== a && b.start <= a.start && a.end <= b.end && b.end - b.start > a.end - a.start));
+  for (const [i, part] of outer.entries()) {
+    if (i > 0 && part.start === outer[i - 1].start) continue;
+    if (part.start < at) die(`${part.mutant.name} overlaps with another mutant`);
+    const { start, end } = part;
+    let code = withMutants(text, start, end, parts.filter((p) => p.start >= start && p.end <= end && p.end - p.start < end - start));
+    for (const same of outer.filter((p) => p.start === start)) code = `(if !crate::mutant(${same.mutant.id}) { ${code} } else { ${same.to} })`;
+    out += text.slice(at, start) + code;
+    at = end;
+  }
+  return out + text.slice(at, to);
+}
+
+const texts = new Map();
+const edits = all.flatMap((mutant) => mutant.edits.map((edit) => ({ ...edit, mutant })));
+for (const file of new Set(edits.map((edit) => edit.file).filter((file) => file.endsWith(".rs")))) {
+  const text = readFileSync(join(root, file), "utf8");
+  const parts = edits
+    .filter((edit) => edit.file === file)
+    .map((edit) => ({ ...edit, start: place(text, edit), end: place(text, edit) + edit.from.length }))
+    .sort((a, b) => a.start - b.start);
+  texts.set(file, withMutants(text, 0, text.length, parts));
 }
 
 // WGSL: each broken file as a whole.

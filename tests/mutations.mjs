@@ -13,6 +13,10 @@ export const hook = {
 /** The tests: cargo's name of the target, the test in it, and the words that it fails with. */
 export const tests = {
   quant: { target: "gguf_quant", filter: "every_type_bit_for_bit", says: /differ, first \[/ },
+  rows: { target: "gguf_quant", filter: "simd_rows_bit_for_bit", says: /differ, first \[/ },
+  reference: { target: "golden_small", filter: "reference", says: /max abs/ },
+  cpu: { target: "golden_small", filter: "cpu", says: /max abs/ },
+  softplus: { target: "golden_small", filter: "softplus_is_right_everywhere", says: /softplus\(/ },
 };
 
 const K = "src/gguf/quant/k.rs";
@@ -45,4 +49,103 @@ const formats = [
   { name: "f16: subnormals flushed", file: "src/gguf/quant.rs", from: "f16::from_le_bytes(bytes).to_f32()", to: "if bytes[1] & 0x7c == 0 { 0.0 } else { f16::from_le_bytes(bytes).to_f32() }" },
 ];
 
-export const mutants = [...formats.map((mutant) => ({ test: "quant", ...mutant }))];
+const MODEL = "src/model/granite_hybrid.rs";
+const model = [
+  { name: "embedding_scale", from: "self.embedding_scale", to: "1.0" },
+  { name: "residual_scale after a Mamba mixer", after: "b.mamba_mix(proj, mix, mixed);", from: "self.residual_scale", to: "1.0" },
+  { name: "residual_scale after attention", after: "b.attend(proj, attend, mixed);", from: "self.residual_scale", to: "1.0" },
+  { name: "residual_scale after the feed-forward", after: "b.swiglu(", from: "self.residual_scale", to: "1.0" },
+  { name: "logit_scale", from: "self.logit_scale", to: "1.0" },
+  { name: "attention_scale as everybody else's", from: "hp.attention_scale", to: "1.0 / (hp.n_embd_head as f32).sqrt()" },
+  {
+    name: "gate and up swapped",
+    edits: [
+      { after: "b.swiglu(", from: "layer.ffn_gate", to: "layer.ffn_up" },
+      { after: "b.swiglu(", from: "layer.ffn_up", to: "layer.ffn_gate" },
+    ],
+  },
+  { name: "the mixer's norm before the feed-forward", after: "b.swiglu(", from: "layer.ffn_norm", to: "layer.attn_norm" },
+];
+
+const REFERENCE = "src/backend/cpu/reference.rs";
+const reference = [
+  { name: "embed: no scale", from: "*v *= scale", to: "()" },
+  { name: "rms_norm: sum for mean", from: "dot(x, x) / x.len() as f64", to: "dot(x, x)" },
+  { name: "rms_norm: no gamma", from: "x[i] * scale * gamma[i]", to: "x[i] * scale" },
+  { name: "silu: sigmoid upside down", from: "(-v).exp()", to: "v.exp()" },
+  { name: "silu_mul: silu of the other", from: "silu(*y) * x", to: "*y * silu(*x)" },
+  { name: "softplus: no branch", test: "softplus", from: "v > 20.0", to: "false" },
+  { name: "softplus: branch too low", test: "softplus", from: "v > 20.0", to: "v > 5.0" },
+  { name: "softplus: ln for ln_1p", test: "softplus", from: "v.exp().ln_1p()", to: "v.exp().ln()" },
+  { name: "conv: taps backwards", from: "taps[j] as f64", to: "taps[d_conv - 2 - j] as f64" },
+  { name: "conv: no newest tap", from: "taps[d_conv - 1] as f64 * x[k] as f64", to: "0.0" },
+  { name: "conv: no bias", from: "sum + b[k] as f64", to: "sum" },
+  { name: "conv: no silu", from: "silu((sum + b[k] as f64) as f32)", to: "(sum + b[k] as f64) as f32" },
+  { name: "conv: saved columns stay", from: "state.copy_within(d_xbc.., 0)", to: "()" },
+  { name: "conv: new column not saved", from: "state[last..].copy_from_slice(x)", to: "()" },
+  { name: "ssm: decay without dt", from: "(dt * a).exp()", to: "a.exp()" },
+  { name: "ssm: input without dt", from: "dt * x[p] * b[n]", to: "x[p] * b[n]" },
+  { name: "ssm: nothing remembered", from: "decay * s[n]", to: "0.0" },
+  { name: "ssm: B for C", from: "s[n] as f64 * c[n] as f64", to: "s[n] as f64 * b[n] as f64" },
+  { name: "ssm: no D", from: "d as f64 * x[p] as f64", to: "0.0" },
+  { name: "attention: no scale", from: "scale * dot(q, row) as f32", to: "dot(q, row) as f32" },
+  { name: "attention: not normalised", from: "scores[i] as f64 / total", to: "scores[i] as f64" },
+];
+
+const BACKEND = "src/backend/cpu/mod.rs";
+const backend = [
+  { name: "dt: no bias", from: "dt[head] + dt_bias[head]", to: "dt[head]" },
+  { name: "dt: no softplus", from: "reference::softplus(dt[head] + dt_bias[head])", to: "dt[head] + dt_bias[head]" },
+  { name: "group of a Mamba head", from: "head / (h / n_group)", to: "head % n_group" },
+  { name: "B and C from each other's place", from: "&b[g * d_state..][..d_state]", to: "&c[g * d_state..][..d_state]" },
+  { name: "norm over all groups at once", from: "d_inner / n_group", to: "d_inner" },
+  {
+    name: "norm before the gate",
+    edits: [
+      {
+        from: "K::silu_mul(gated, &self.work)",
+        to: `{
+          let len = d_inner / n_group;
+          for g in (0..d_inner).step_by(len) {
+            let mut normed = vec![0.0; len];
+            K::rms_norm(&self.work[g..][..len], &gamma[g..][..len], m.norm.eps, &mut normed);
+            for i in 0..len { gated[g + i] = reference::silu(gated[g + i]) * normed[i]; }
+          }
+        }`,
+      },
+      {
+        from: "K::rms_norm(&gated[g..][..group], &gamma[g..][..group], m.norm.eps, &mut out[g..][..group])",
+        to: "out[g..][..group].copy_from_slice(&gated[g..][..group])",
+      },
+    ],
+  },
+  { name: "no gate", from: "K::silu_mul(gated, &self.work)", to: "gated.copy_from_slice(&self.work)" },
+  { name: "key and value heads of a query head", from: "head / (a.n_head / a.n_head_kv) as usize", to: "head % a.n_head_kv as usize" },
+  { name: "values for keys", from: "keys.push(&kv[..kv_len])", to: "keys.push(&kv[kv_len..])" },
+  { name: "logits multiplied", from: "*l /= logit_scale", to: "*l *= logit_scale" },
+];
+
+const KERNELS = "src/backend/cpu/kernels.rs";
+const kernels = [
+  { name: "simd q4_k: nibble order", after: "fn q4_k(", from: "q.and(0xf)", to: "q.shr(4)" },
+  { name: "simd q4_k: min added", test: "rows", after: "F32x4::splat(m)", from: "q * d - m", to: "q * d + m" },
+  { name: "simd q6_k: high bits of another quarter", from: "h.shr(2).and(3).shl(4)", to: "h.shr(4).and(3).shl(4)" },
+  { name: "simd q6_k: scale of another sub-block", from: "sc[is + 2 * k]", to: "sc[2 * is + k]" },
+  { name: "simd q8_0: one half twice", after: "fn q8_0(", from: "2 + half", to: "2" },
+  { name: "simd q4_0: one half twice", after: "fn q4_0(", from: "q.shr(4).minus(8)", to: "q.and(0xf).minus(8)" },
+  { name: "simd f16: no sign", test: "rows", from: "(h & 0x8000) << 16", to: "0" },
+  { name: "simd dot: one sum of four lost", after: "pub fn dot(", from: "(acc[2] + acc[3])", to: "acc[2]" },
+  { name: "simd dot4: half the columns", from: "(acc[t][0] + acc[t][1]).sum()", to: "acc[t][0].sum()" },
+  { name: "simd ssm: no D", after: "fn ssm_update(", from: "sum.sum() + d * x[p]", to: "sum.sum()" },
+  { name: "simd ssm: no decay", from: "decay * F32x4::load(s)", to: "F32x4::load(s)" },
+  { name: "simd attention: not normalised", from: "score * inv", to: "score" },
+  { name: "simd rms_norm: no gamma", from: "x[i] * scale * gamma[i]", to: "x[i] * scale" },
+];
+
+export const mutants = [
+  ...formats.map((mutant) => ({ test: "quant", ...mutant })),
+  ...model.map((mutant) => ({ test: "reference", file: MODEL, ...mutant })),
+  ...reference.map((mutant) => ({ test: "reference", file: REFERENCE, ...mutant })),
+  ...backend.map((mutant) => ({ test: "reference", file: BACKEND, ...mutant })),
+  ...kernels.map((mutant) => ({ test: "cpu", file: KERNELS, ...mutant })),
+];
