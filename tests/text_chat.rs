@@ -409,14 +409,14 @@ fn what_templates_use() {
 #[test]
 fn tojson_is_pythons() {
     // Expected: json.dumps(x, ensure_ascii=False, **kwargs) of Python 3.11.
-    let value = json!({"b": [1, -2.0, 0.1, 1e16, 1e-5, 123456789.125, 1e22, 5e-324, 18446744073709551615u64], "a": {"é": "🙂\"\\\n\t\u{8}\u{c}\u{1}\u{7f}<&'>/"}, "": [null, true, false, [], {}]});
+    let value = json!({"b": [1, -2.0, 0.1, 1e16, 1e-5, 123456789.125, 1e22, 5e-324, -92714.21730095723, 18446744073709551615u64], "a": {"é": "🙂\"\\\n\t\u{8}\u{c}\u{1}\u{7f}<&'>/"}, "": [null, true, false, [], {}]});
     let dumps = |arguments: &str| {
         let request = json!({"messages": [{"role": "user", "content": ""}], "documents": [value]});
         render(&format!("{{{{ documents[0] | tojson({arguments}) }}}}"), request).unwrap()
     };
     assert_eq!(
         dumps(""),
-        r#"{"b": [1, -2.0, 0.1, 1e+16, 1e-05, 123456789.125, 1e+22, 5e-324, 18446744073709551615], "a": {"é": "🙂\"\\\n\t\b\f\u0001"#.to_owned()
+        r#"{"b": [1, -2.0, 0.1, 1e+16, 1e-05, 123456789.125, 1e+22, 5e-324, -92714.21730095723, 18446744073709551615], "a": {"é": "🙂\"\\\n\t\b\f\u0001"#.to_owned()
             + "\u{7f}" + r#"<&'>/"}, "": [null, true, false, [], {}]}"#
     );
     assert_eq!(
@@ -441,11 +441,12 @@ fn tojson_is_pythons() {
     123456789.125,
     1e+22,
     5e-324,
+    -92714.21730095723,
     18446744073709551615
   ]
 }"#
     );
-    assert_eq!(dumps("separators=(',', ':')").len(), dumps("").len() - 18);
+    assert_eq!(dumps("separators=(',', ':')").len(), dumps("").len() - 19);
     assert_eq!(
         render("{{ {1: 'a', none: 2.5, false: []} | tojson }}", hello()).unwrap(),
         r#"{"1": "a", "null": 2.5, "false": []}"#

@@ -11,10 +11,10 @@
 use std::fmt::Write;
 
 use minijinja::{
-    Environment, ErrorKind, Output, State,
+    Environment, ErrorKind,
     machinery::{Token, tokenize},
     syntax::SyntaxConfig,
-    value::{Value, ValueKind},
+    value::Value,
 };
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde_json::Value as Json;
@@ -105,7 +105,6 @@ impl ChatTemplate {
         check_size(&marked, &syntax)?;
         env.set_syntax(syntax);
         env.set_unknown_method_callback(unknown_method_callback);
-        env.set_formatter(python_formatter);
         env.add_filter("tojson", tojson);
         env.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
@@ -362,14 +361,5 @@ fn to_value(json: &Json, fuel: &mut u64) -> Value {
         Json::String(s) => Value::from(text(s, fuel)),
         Json::Array(items) => items.iter().map(|item| to_value(item, fuel)).collect(),
         Json::Object(fields) => Value::from_pairs(fields.iter().map(|(key, value)| (text(key, fuel), to_value(value, fuel)))),
-    }
-}
-
-/// `{{ .. }}` prints Python's words for what is not text.
-fn python_formatter(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
-    match value.kind() {
-        ValueKind::None => Ok(out.write_str("None")?),
-        ValueKind::Bool => Ok(out.write_str(if value.is_true() { "True" } else { "False" })?),
-        _ => minijinja::escape_formatter(out, state, value),
     }
 }
