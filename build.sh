@@ -15,7 +15,7 @@ usage() {
 ./build.sh test [part ..]  build, then run every test, or some parts: lint native tint web mutation
 ./build.sh build           www/ with the WebAssembly build in it: all a static host needs
 ./build.sh size            the download's size in bytes, plain and compressed
-./build.sh bench [part ..] prefill and decode speed: native [model.gguf], web
+./build.sh bench [part]    prefill and decode speed: native, web or all; then perhaps a model.gguf
 ./build.sh setup           only install what the above need
 TEXT
 }
@@ -228,6 +228,35 @@ check_nothing_skipped() {
   [ "${CI:-}" != true ] || die 'in CI no test may be skipped'
 }
 
+# ---------------------------------------------------------------------------------------------------------------------- bench
+
+long_prompt=$(printf 'What is the capital of France, and which river runs through it? %.0s' {1..16})
+long_answer='Count down from 60 to 21.'
+
+bench() { # part, model
+  local part=${1:-all} model=${2:-$demo}
+  case $part in native | web | all) ;; *) die "no such benchmark: $part" ;; esac
+  if [ "$part" != web ]; then bench_native "$model"; fi
+  if [ "$part" != native ]; then
+    build
+    setup_test
+    say "In Chromium: $model"
+    node tests/browser/bench.mjs "$model" --prefill "$long_prompt" --decode "$long_answer"
+  fi
+}
+
+# Each backend reads a long prompt, then writes a long answer. The GPU is the machine's own, if it has one.
+bench_native() { # model
+  setup_rust
+  cargo build --release --locked --quiet --example chat
+  say "Native: $1"
+  for backend in cpu gpu; do
+    for prompt in "$long_prompt" "$long_answer"; do
+      "${CARGO_TARGET_DIR:-target}/release/examples/chat" --model "$1" --backend $backend --max-tokens 128 --prompt "$prompt" 2>&1 >/dev/null | sed "s/^/$backend /"
+    done
+  done
+}
+
 # ----------------------------------------------------------------------------------------------------------------------- main
 
 command=${1:-help}
@@ -238,7 +267,7 @@ case $command in
   serve) build; exec node tests/browser/server.mjs ;;
   test) run_tests "$@" ;;
   size) build; node tests/size.mjs ;;
-  bench) die 'no benchmark yet' ;;
+  bench) bench "$@" ;;
   help | -h | --help) usage ;;
   *) usage >&2; exit 2 ;;
 esac
