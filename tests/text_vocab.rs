@@ -126,7 +126,11 @@ fn the_longest_token_takes_all_its_places_first() {
 #[test]
 fn what_ends_a_reply_is_never_text() {
     // The file calls its end token USER_DEFINED; it is the end all the same.
-    let mut vocab = Vocab::new(&[("<eot>", USER_DEFINED), ("<|start_of_role|>", CONTROL), ("<bos>", NORMAL)]);
+    let mut vocab = Vocab::new(&[
+        ("<eot>", USER_DEFINED),
+        ("<|start_of_role|>", CONTROL),
+        ("<bos>", USER_DEFINED),
+    ]);
     vocab.tokens[258].1 = USER_DEFINED;
     let mut writer = vocab.writer();
     writer.set("tokenizer.ggml.eot_token_id", Value::U32(259));
@@ -227,6 +231,10 @@ fn files_that_contradict_themselves() {
         .build()
         .unwrap();
     assert_eq!(tokenizer.encode("abc<u>").unwrap(), [257, 260]);
+    // A file that names an ordinary token as its start keeps it ordinary.
+    let mut writer = Vocab::new(&[]).writer();
+    let tokenizer = build(writer.set("tokenizer.ggml.bos_token_id", Value::U32(97))).unwrap();
+    assert_eq!(tokenizer.encode("abc").unwrap(), [257]);
     // A file without types has text only, but for its end.
     let mut writer = Vocab::new(&[]).writer();
     let tokenizer = build(writer.remove("tokenizer.ggml.token_type")).unwrap();

@@ -99,11 +99,11 @@ impl Vocab {
         let eos = eos.ok_or_else(|| Error::MissingKey {
             key: "tokenizer.ggml.eos_token_id".into(),
         })?;
-        let mut stop = vec![eos];
-        stop.extend(id("eot")?);
-        stop.extend(id("eom")?);
-        // What begins and ends a turn is structure whatever type the file gives it: a text must not be able to write it.
-        for &id in stop.iter().chain(&bos) {
+        let ends = [Some(eos), id("eot")?, id("eom")?];
+        // What ends a turn is structure whatever type the file gives it: a text must not be able to write it. The start of a text
+        // too, unless it is an ordinary token that the file names for want of one.
+        let start = bos.filter(|&id| types[id as usize] != TokenType::Normal);
+        for id in ends.into_iter().chain([start]).flatten() {
             types[id as usize] = TokenType::Control;
         }
 
@@ -117,7 +117,7 @@ impl Vocab {
             unk,
             pad,
             add_bos: meta.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(false),
-            stop,
+            stop: Vec::new(),
         };
         let alphabet = Alphabet::new();
         for (id, token) in tokens.iter().enumerate() {
@@ -138,17 +138,14 @@ impl Vocab {
 
         // A model that begins a new turn by itself has nothing more to say: some do instead of ending theirs.
         let role = vocab
-            .special
-            .iter()
-            .find(|&&id| vocab.is_control(id) && vocab.bytes(id) == b"<|start_of_role|>");
-        vocab.stop.extend(role);
-        let mut seen = Vec::new();
-        vocab.stop.retain(|&id| {
-            !seen.contains(&id) && {
-                seen.push(id);
-                true
+            .controls()
+            .find(|(_, text)| *text == "<|start_of_role|>")
+            .map(|(id, _)| id);
+        for id in ends.into_iter().chain([role]).flatten() {
+            if !vocab.stop.contains(&id) {
+                vocab.stop.push(id);
             }
-        });
+        }
         Ok(vocab)
     }
 
