@@ -127,12 +127,12 @@ const backend = [
 
 const KERNELS = "src/backend/cpu/kernels.rs";
 const kernels = [
-  { name: "simd q4_k: nibble order", after: "fn q4_k(", from: "q.and(0xf)", to: "q.shr(4)" },
+  { name: "simd q4_k: nibble order", after: "fn q4_k(", from: "q.and(0xf)", to: "q.shift_right(4)" },
   { name: "simd q4_k: min added", test: "rows", after: "F32x4::splat(m)", from: "q * d - m", to: "q * d + m" },
-  { name: "simd q6_k: high bits of another quarter", from: "h.shr(2).and(3).shl(4)", to: "h.shr(4).and(3).shl(4)" },
+  { name: "simd q6_k: high bits of another quarter", from: "h.shift_right(2).and(3).shift_left(4)", to: "h.shift_right(4).and(3).shift_left(4)" },
   { name: "simd q6_k: scale of another sub-block", from: "sc[is + 2 * k]", to: "sc[2 * is + k]" },
   { name: "simd q8_0: one half twice", after: "fn q8_0(", from: "2 + half", to: "2" },
-  { name: "simd q4_0: one half twice", after: "fn q4_0(", from: "q.shr(4).minus(8)", to: "q.and(0xf).minus(8)" },
+  { name: "simd q4_0: one half twice", after: "fn q4_0(", from: "q.shift_right(4).minus(8)", to: "q.and(0xf).minus(8)" },
   { name: "simd f16: no sign", test: "rows", from: "(h & 0x8000) << 16", to: "0" },
   { name: "simd dot: one sum of four lost", after: "pub fn dot(", from: "(acc[2] + acc[3])", to: "acc[2]" },
   { name: "simd dot4: half the columns", from: "(acc[t][0] + acc[t][1]).sum()", to: "acc[t][0].sum()" },

@@ -41,7 +41,7 @@ impl Kernels for Simd {
 
     fn ssm_update(s: &mut [f32], x: &[f32], dt: f32, a: f32, b: &[f32], c: &[f32], d: f32, y: &mut [f32]) {
         let n = b.len();
-        if n % 4 != 0 {
+        if !n.is_multiple_of(4) {
             return reference::ssm_update(s, x, dt, a, b, c, d, y);
         }
         let decay = F32x4::splat((dt * a).exp());
@@ -180,7 +180,7 @@ fn q4_k(block: &[u8], out: &mut [f32]) {
         for half in [0, 16] {
             let q = U8x16::load(&qs[half..]);
             store_affine(q.and(0xf), d0, m0, &mut out[half..half + 16]);
-            store_affine(q.shr(4), d1, m1, &mut out[32 + half..48 + half]);
+            store_affine(q.shift_right(4), d1, m1, &mut out[32 + half..48 + half]);
         }
     }
 }
@@ -194,10 +194,10 @@ fn q6_k(block: &[u8], out: &mut [f32]) {
             let at = 16 * is;
             let (l0, l1, h) = (U8x16::load(&ql[at..]), U8x16::load(&ql[at + 32..]), U8x16::load(&qh[at..]));
             let q = [
-                l0.and(0xf).or(h.and(3).shl(4)),
-                l1.and(0xf).or(h.shr(2).and(3).shl(4)),
-                l0.shr(4).or(h.shr(4).and(3).shl(4)),
-                l1.shr(4).or(h.shr(6).shl(4)),
+                l0.and(0xf).or(h.and(3).shift_left(4)),
+                l1.and(0xf).or(h.shift_right(2).and(3).shift_left(4)),
+                l0.shift_right(4).or(h.shift_right(4).and(3).shift_left(4)),
+                l1.shift_right(4).or(h.shift_right(6).shift_left(4)),
             ];
             for (k, q) in q.into_iter().enumerate() {
                 store_scaled(
@@ -222,7 +222,7 @@ fn q8_0(block: &[u8], out: &mut [f32]) {
 fn q4_0(block: &[u8], out: &mut [f32]) {
     let (d, q) = (scale(block), U8x16::load(&block[2..]));
     store_scaled(q.and(0xf).minus(8), d, &mut out[..16]);
-    store_scaled(q.shr(4).minus(8), d, &mut out[16..]);
+    store_scaled(q.shift_right(4).minus(8), d, &mut out[16..]);
 }
 
 /// Halves without branches: shifting the exponent into place leaves it 112 too small, subnormals included.

@@ -3,6 +3,8 @@
 //! No SIMD, no cleverness. Sums run in f64, so that the reference is closer to exact arithmetic than anything it judges.
 //! Formulas: Mamba-2 (Dao & Gu 2024) as `GraniteMoeHybrid` and ggml's `granite-hybrid` graph compute them.
 
+#![expect(clippy::needless_range_loop, reason = "reads like the formula and the shader")]
+
 use super::{Kernels, Kv, Matrix};
 use crate::{Error, Result, gguf::quant};
 

@@ -73,11 +73,11 @@ mod lanes {
             U8x16(v128_or(self.0, o.0))
         }
         #[inline(always)]
-        pub fn shr(self, n: u32) -> Self {
+        pub fn shift_right(self, n: u32) -> Self {
             U8x16(u8x16_shr(self.0, n))
         }
         #[inline(always)]
-        pub fn shl(self, n: u32) -> Self {
+        pub fn shift_left(self, n: u32) -> Self {
             U8x16(i8x16_shl(self.0, n))
         }
         /// The bytes minus `v`, as signed bytes.
@@ -178,11 +178,11 @@ mod lanes {
             U8x16(from_fn(|i| self.0[i] | o.0[i]))
         }
         #[inline(always)]
-        pub fn shr(self, n: u32) -> Self {
+        pub fn shift_right(self, n: u32) -> Self {
             U8x16(self.0.map(|v| v >> n))
         }
         #[inline(always)]
-        pub fn shl(self, n: u32) -> Self {
+        pub fn shift_left(self, n: u32) -> Self {
             U8x16(self.0.map(|v| v << n))
         }
         /// The bytes minus `v`, as signed bytes.
