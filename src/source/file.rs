@@ -63,3 +63,58 @@ fn file_error(path: &Path, e: &std::io::Error) -> Error {
         what: e.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a file, hands its path to the test, and removes it.
+    fn with_file(name: &str, bytes: &[u8], test: impl FnOnce(&Path)) {
+        let path = std::env::temp_dir().join(format!("outcrop-{}-{name}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        test(&path);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn pieces_make_up_the_file() {
+        for n in [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 77] {
+            let bytes: Vec<u8> = (0..n).map(|i| (i % 251) as u8).collect();
+            with_file(&format!("pieces-{n}"), &bytes, |path| {
+                let mut seen = Vec::new();
+                pieces(path, |offset, piece| {
+                    assert_eq!(offset, seen.len() as u64);
+                    assert!(!piece.is_empty() && piece.len() <= PIECE);
+                    seen.extend_from_slice(piece);
+                    Ok(true)
+                })
+                .unwrap();
+                assert!(seen == bytes, "{n} bytes");
+                assert_eq!(len(path).unwrap(), n as u64);
+            });
+        }
+    }
+
+    #[test]
+    fn reading_ends_when_asked() {
+        with_file("ends", &vec![1; 2 * PIECE], |path| {
+            let mut calls = 0;
+            pieces(path, |_, _| {
+                calls += 1;
+                Ok(false)
+            })
+            .unwrap();
+            assert_eq!(calls, 1);
+            let failed = pieces(path, |_, _| Err(Error::Aborted));
+            assert!(matches!(failed, Err(Error::Aborted)));
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for path in ["/nowhere/at/all.gguf", env!("CARGO_MANIFEST_DIR")] {
+            let error = pieces(Path::new(path), |_, _| Ok(true)).unwrap_err();
+            assert!(matches!(&error, Error::File { name, .. } if name == path), "{error}");
+        }
+    }
+}
