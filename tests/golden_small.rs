@@ -9,28 +9,40 @@ mod gguf_writer;
 
 use common::oracle::{Backends, Oracle};
 use gguf_writer::GgufWriter;
+use outcrop::Error;
+use outcrop::backend::gpu::{Gpu, GpuOptions};
 use outcrop::backend::{Backend, KvType, Pass, Want, cpu};
-use outcrop::gguf::Gguf;
+use outcrop::gguf::{Array, Gguf, StringArray, Value};
 use outcrop::model::{Loader, Model};
 
 /// The bound of `tests/oracle/README.md` for f32 activations and an f32 cache.
 const MAX_ABS: f64 = 5e-4;
 
-/// Logits of every position of `ids`, cut into `passes`.
-fn score<B: Backend>(model: &mut Model<B>, ids: &[u32], passes: &[usize]) -> Vec<f32> {
-    let mut state = model.new_state(64, KvType::F32).expect("a state");
-    let (mut all, mut logits, mut pos) = (Vec::new(), Vec::new(), 0);
-    for &n in passes {
-        let pass = Pass {
-            ids: &ids[pos..pos + n],
-            pos: pos as u32,
-            want: Want::AllLogits,
-        };
-        pollster::block_on(model.forward(&mut state, &pass, &mut logits)).expect("a pass");
-        all.extend_from_slice(&logits);
-        pos += n;
+/// Logits of every position of `ids`, cut into `passes`; and the greedy token after the last, found by the backend.
+/// `None` for a backend that refuses what it finds there.
+fn score<B: Backend>(model: &mut Model<B>, ids: &[u32], passes: &[usize]) -> (Vec<f32>, Option<u32>) {
+    let (mut all, mut logits, mut token) = (Vec::new(), Vec::new(), None);
+    for want in [Want::AllLogits, Want::Token] {
+        let mut state = model.new_state(512, KvType::F32).expect("a state");
+        let mut pos = 0;
+        for &n in passes {
+            let pass = Pass {
+                ids: &ids[pos..pos + n],
+                pos: pos as u32,
+                want,
+            };
+            token = match pollster::block_on(model.forward(&mut state, &pass, &mut logits)) {
+                Err(Error::NonFiniteLogits) => None,
+                other => other.expect("a pass"),
+            };
+            if want == Want::AllLogits {
+                all.extend_from_slice(&logits);
+            }
+            pos += n;
+        }
+        assert_eq!(pos, ids.len(), "passes of the whole prompt");
     }
-    all
+    (all, token)
 }
 
 fn max_abs(a: &[f32], b: &[f32]) -> f64 {
@@ -42,19 +54,44 @@ fn max_abs(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).fold(0.0, worst)
 }
 
-/// Seven tokens as one batch, then in pieces that the state must carry over.
-fn check<B: Backend>(load: impl Fn(&Oracle, &str) -> Model<B>, names: &[&str]) {
+/// A device with WebGPU's default limits, or `None` and a word about it.
+fn open_gpu() -> Option<Gpu> {
+    let options = GpuOptions {
+        n_ubatch: 512,
+        default_limits: true,
+        ..Default::default()
+    };
+    match pollster::block_on(Gpu::new(options)) {
+        Ok(gpu) => Some(gpu),
+        Err(Error::NoGpu { what }) => {
+            println!("SKIPPED: no GPU: {what}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// The first tokens of the oracle's prompt, cut in several ways that the state must bridge.
+fn check<B: Backend>(load: impl Fn(&Oracle, &str) -> Model<B>, names: &[&str], cuts: &[&[usize]]) {
     let oracle = Oracle::open();
     let mut wrong = Vec::new();
     for name in names {
-        let golden = oracle.golden(name, 7);
-        assert_eq!(golden.positions, [0, 1, 2, 3, 4, 5, 6]);
         let mut model = load(&oracle, name);
-        for passes in [&[7][..], &[1, 2, 1, 3]] {
-            let worst = max_abs(&golden.logits, &score(&mut model, &oracle.ids[..7], passes));
+        for passes in cuts {
+            let n = passes.iter().sum();
+            let golden = oracle.golden(name, n);
+            let (found, token) = score(&mut model, &oracle.ids[..n], passes);
+            let n_vocab = model.hparams.n_vocab as usize;
+            let rows = golden.positions.iter().flat_map(|&p| &found[p * n_vocab..][..n_vocab]);
+            let worst = max_abs(&golden.logits, &rows.copied().collect::<Vec<_>>());
             if worst > MAX_ABS {
                 wrong.push(format!(
                     "{name} in passes of {passes:?}: max abs {worst:.2e}, allowed {MAX_ABS:.0e}"
+                ));
+            } else if token != Some(golden.argmax[n - 1]) && golden.gap[n - 1] > 1e-3 {
+                let right = golden.argmax[n - 1];
+                wrong.push(format!(
+                    "{name} in passes of {passes:?}: greedy token {token:?}, expected {right}"
                 ));
             }
         }
@@ -62,20 +99,45 @@ fn check<B: Backend>(load: impl Fn(&Oracle, &str) -> Model<B>, names: &[&str]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Whole, and in pieces: a batch longer than the convolution between single tokens.
+const SEVEN: [&[usize]; 2] = [&[7], &[1, 4, 1, 1]];
+
 #[test]
 fn reference() {
-    check(
-        |oracle, name| Backends::reference(oracle, name, 16),
-        &["tiny-64-Q4_K_M", "tiny-g2-Q4_K_M"],
-    );
+    let load = |oracle: &Oracle, name: &str| Backends::reference(oracle, name, 16);
+    check(load, &["tiny-64-Q4_K_M", "tiny-g2-Q4_K_M"], &SEVEN);
 }
 
 #[test]
 fn cpu() {
-    check(
-        |oracle, name| Backends::cpu(oracle, name, 16),
-        &["tiny-64-Q4_K_M", "tiny-g2-Q4_K_M", "tiny-Q8_0", "tiny-Q4_0"],
-    );
+    let load = |oracle: &Oracle, name: &str| Backends::cpu(oracle, name, 16);
+    check(load, &["tiny-64-Q4_K_M", "tiny-g2-Q4_K_M", "tiny-Q8_0", "tiny-Q4_0"], &SEVEN);
+}
+
+fn check_gpu(names: &[&str], cuts: &[&[usize]]) {
+    if open_gpu().is_some() {
+        let load = |oracle: &Oracle, name: &str| oracle.load(name, open_gpu().expect("as before"), 1 << 20);
+        check(load, names, cuts);
+    }
+}
+
+#[test]
+fn gpu() {
+    check_gpu(&["tiny-64-Q4_K_M", "tiny-g2-Q4_K_M"], &SEVEN);
+}
+
+/// Other formats, and batches large enough for the widest tiles.
+#[test]
+fn gpu_batch() {
+    check_gpu(&["tiny-Q8_0"], &[&[7]]);
+    check_gpu(&["tiny-Q4_0"], &[&[1, 1, 5]]);
+    check_gpu(&["tiny-Q5_K_M"], &[&[33, 31]]);
+}
+
+/// A context longer than what one workgroup attends to.
+#[test]
+fn gpu_long() {
+    check_gpu(&["tiny-g2-Q4_K_M"], &[&[298, 1, 1]]);
 }
 
 #[test]
@@ -114,13 +176,51 @@ fn load<B: Backend>(bytes: &[u8], backend: B) -> Model<B> {
     pollster::block_on(loader.finish()).expect("a model")
 }
 
-#[test]
-fn large_time_steps_on_cpu() {
+/// Against the reference, whose softplus has its own test.
+fn check_large_time_steps<B: Backend>(backend: B) {
     let bytes = large_time_steps();
     let ids = &Oracle::open().ids[..7];
-    let exact = score(&mut load(&bytes, cpu::Reference::new(16)), ids, &[7]);
+    let (exact, _) = score(&mut load(&bytes, cpu::Reference::new(16)), ids, &[7]);
     assert!(exact.iter().all(|l| l.is_finite()));
-    let found = score(&mut load(&bytes, cpu::Cpu::new(16)), ids, &[4, 3]);
+    let (found, _) = score(&mut load(&bytes, backend), ids, &[4, 1, 2]);
     let worst = max_abs(&exact, &found);
     assert!(worst <= MAX_ABS, "max abs {worst:.2e}, allowed {MAX_ABS:.0e}");
+}
+
+#[test]
+fn large_time_steps_on_cpu() {
+    check_large_time_steps(cpu::Cpu::new(16));
+}
+
+#[test]
+fn large_time_steps_on_gpu() {
+    if let Some(gpu) = open_gpu() {
+        check_large_time_steps(gpu);
+    }
+}
+
+/// Three copies of the vocabulary behind 4096 rows of zeros: more logits than one workgroup looks at, and every one of them thrice.
+#[test]
+fn lowest_of_equals_on_every_backend() {
+    let oracle = Oracle::open();
+    let golden = oracle.golden("tiny-g2-Q4_K_M", 7);
+    let mut w = GgufWriter::copy_of(&std::fs::read(oracle.gguf_path("tiny-g2-Q4_K_M")).expect("the model"));
+    let table = w.tensor("token_embd.weight");
+    let n_vocab = table.ne[1];
+    let row = table.data.len() / n_vocab as usize;
+    table.data = [vec![0; 4096 * row], table.data.repeat(3)].concat();
+    table.ne[1] = 4096 + 3 * n_vocab;
+    let n = table.ne[1] as u32;
+    w.set("granitehybrid.vocab_size", Value::U32(n));
+    let tokens: StringArray = (0..n).map(|_| "x").collect();
+    w.set("tokenizer.ggml.tokens", Value::Array(Array::String(Box::new(tokens))));
+    let bytes = w.build();
+    let ids: Vec<u32> = oracle.ids[..7].iter().map(|id| id + 4096 + n_vocab as u32).collect();
+    let expected = Some(golden.argmax[6] + 4096);
+    let greedy = |name: &str, token: Option<u32>| assert_eq!(token, expected, "greedy token of {name}");
+    greedy("reference", score(&mut load(&bytes, cpu::Reference::new(16)), &ids, &[7]).1);
+    greedy("cpu", score(&mut load(&bytes, cpu::Cpu::new(16)), &ids, &[7]).1);
+    if let Some(gpu) = open_gpu() {
+        greedy("gpu", score(&mut load(&bytes, gpu), &ids, &[6, 1]).1);
+    }
 }
