@@ -7,6 +7,8 @@
 
 mod host;
 mod options;
+mod parameters;
+mod receiver;
 mod reply;
 mod rng;
 mod sampler;
@@ -22,6 +24,7 @@ pub use host::NativeHost;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{load_file, read_header};
 pub use options::Options;
+pub use receiver::{About, Received, Receiver};
 pub use reply::{FinishReason, Logprob, Reply, Timings, TokenLogprob, Usage};
 pub use rng::{pcg4d, uniform};
 pub use sampler::Sampler;

@@ -1,5 +1,7 @@
 //! One conversation with a model: requests in, streamed replies out.
 
+use std::rc::Rc;
+
 use super::{
     FinishReason, Host, Options, Reply, Sampler, Sequence, StopTexts, Timings, TokenLogprob, Usage, options::invalid, reply::rate,
 };
@@ -13,7 +15,7 @@ use crate::{
 /// A model, its text side and the one live sequence that requests continue where they can.
 pub struct Session<B: Backend> {
     sequence: Sequence<B>,
-    tokenizer: Tokenizer,
+    tokenizer: Rc<Tokenizer>,
     template: Option<ChatTemplate>,
     sampler: Sampler,
 }
@@ -23,7 +25,14 @@ impl<B: Backend> Session<B> {
     ///
     /// # Errors
     /// [`Error::BadKey`] if the vocabulary's size is not the model's; as [`Sequence::new`].
-    pub fn new(model: Model<B>, tokenizer: Tokenizer, template: Option<ChatTemplate>, n_ctx: u32, kv: KvType) -> Result<Self> {
+    pub fn new(
+        model: Model<B>,
+        tokenizer: impl Into<Rc<Tokenizer>>,
+        template: Option<ChatTemplate>,
+        n_ctx: u32,
+        kv: KvType,
+    ) -> Result<Self> {
+        let tokenizer = tokenizer.into();
         let sequence = Sequence::new(model, n_ctx, kv)?;
         if tokenizer.n_vocab() != sequence.n_vocab() {
             return Err(Error::BadKey {
