@@ -1,1 +1,406 @@
+//! The JavaScript binding: everything that `www/worker.js` calls, and the only place with `#[wasm_bindgen]` items.
+//!
+//! Methods take `&self` and hand out promises that own what they need: a page may stop, ask or free at any moment, while an
+//! answer is being written. Answers are made one at a time, in the order in which they were asked for.
+//!
+//! Errors cross as JavaScript `Error`s with a `code`, see [`Error::code`]. Panics trap; the worker tells the page.
 
+mod host;
+mod load;
+mod turns;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use js_sys::{Function, JSON, Promise, Reflect};
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
+use web_sys::{AbortSignal, Blob};
+
+use self::{
+    host::{EventLoop, WebHost},
+    load::{AnySession, Device, Loaded, Times},
+    turns::Turns,
+};
+use crate::{
+    Error, Result,
+    backend::KvType,
+    generate::{About, Options, Reply, Timings},
+    source::{
+        progress::Phase,
+        store::Store,
+        web::{Origin, scope},
+    },
+    text::{ChatRequest, Detokenizer, Tokenizer},
+};
+
+/// The name under which a panic's message is left for the worker: the trap that follows carries none.
+const PANIC: &str = "outcropPanic";
+
+#[wasm_bindgen(start)]
+fn start() {
+    std::panic::set_hook(Box::new(|info| {
+        let _ = Reflect::set(&js_sys::global(), &PANIC.into(), &info.to_string().into());
+        console_error_panic_hook::hook(info);
+    }));
+}
+
+/// A loaded model.
+#[wasm_bindgen]
+pub struct Engine(Rc<Inner>);
+
+struct Inner {
+    session: Turns<Box<AnySession>>,
+    /// The session's own, for use while it is busy.
+    tokenizer: Rc<Tokenizer>,
+    event_loop: EventLoop,
+    /// Freed: whatever still runs ends at its next token.
+    closed: Cell<bool>,
+    stats: RefCell<Stats>,
+}
+
+/// What `stats()` tells; described in worker.js.
+#[derive(Clone, Serialize)]
+struct Stats {
+    backend: Device,
+    adapter: Option<String>,
+    fallback: Option<String>,
+    build: &'static str,
+    threads: u32,
+    kv: &'static str,
+    n_ctx: u32,
+    n_ubatch: u32,
+    model: ModelStats,
+    source: SourceStats,
+    load: Times,
+    tokens: TokenStats,
+    last: Option<Timings>,
+}
+
+#[derive(Clone, Serialize)]
+struct ModelStats {
+    #[serde(flatten)]
+    about: About,
+    bytes: u64,
+}
+
+#[derive(Clone, Serialize)]
+struct SourceStats {
+    kind: &'static str,
+    url: Option<String>,
+    stored: bool,
+    why: Option<String>,
+}
+
+#[derive(Clone, Default, Serialize)]
+struct TokenStats {
+    prompt: usize,
+    completion: usize,
+    cached: usize,
+}
+
+/// The instruction sets that this file was compiled with.
+const BUILD: &str = if cfg!(target_feature = "relaxed-simd") {
+    "relaxed-simd"
+} else if cfg!(target_feature = "simd128") {
+    "simd128"
+} else {
+    "base"
+};
+
+#[wasm_bindgen]
+impl Engine {
+    /// Loads a model. `options` and the events given to `on_progress` are described in worker.js.
+    pub async fn load(options: JsValue, on_progress: Function, signal: AbortSignal) -> Result<Engine, JsValue> {
+        let (request, url, name) = load_request(&options).map_err(to_js)?;
+        let loaded = load::load(request, &signal, &mut |event| {
+            // A page that throws at a progress event has no bearing on the load.
+            let _ = on_progress.call1(&JsValue::NULL, &to_object(&event));
+        })
+        .await
+        .map_err(to_js)?;
+        Ok(Engine(Rc::new(Inner::new(loaded, url, name))))
+    }
+
+    /// Answers a conversation: `request` is OpenAI's, `on_text` gets every piece of text. Resolves to the reply.
+    pub fn chat(&self, request: JsValue, on_text: Function, signal: Option<AbortSignal>) -> Promise {
+        let inner = self.0.clone();
+        promise(async move {
+            let json = JSON::stringify(&request).ok().and_then(|text| text.as_string());
+            let json = json.ok_or_else(|| Error::InvalidRequest {
+                what: "the request is no JSON".into(),
+            })?;
+            let (request, options) = (ChatRequest::from_json(&json)?, Options::from_json(&json)?);
+            let reply = inner.chat(&request, &options, &on_text, signal.as_ref()).await?;
+            Ok(to_object(&reply))
+        })
+    }
+
+    /// The logits after each of `ids`, from an empty state: a Float32Array `[ids.length, n_vocab]`.
+    pub fn score(&self, ids: Vec<u32>, signal: Option<AbortSignal>) -> Promise {
+        let inner = self.0.clone();
+        promise(async move {
+            let mut session = inner.session.take().await;
+            let host = inner.host(signal.as_ref());
+            let logits = match &mut **session {
+                AnySession::Gpu(session) => session.score(&host, &ids).await?,
+                AnySession::Cpu(session) => session.score(&host, &ids).await?,
+            };
+            Ok(js_sys::Float32Array::from(&logits[..]).into())
+        })
+    }
+
+    /// A text's tokens. Control tokens are never parsed out of it.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, JsValue> {
+        self.0.tokenizer.encode(text).map_err(to_js)
+    }
+
+    /// The text of some tokens.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, JsValue> {
+        let tokenizer = &self.0.tokenizer;
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= tokenizer.n_vocab()) {
+            let what = format!("token {id} is not in the vocabulary of {}", tokenizer.n_vocab());
+            return Err(to_js(Error::InvalidRequest { what }));
+        }
+        let mut detokenizer = Detokenizer::new(tokenizer);
+        let mut text: String = ids.iter().map(|&id| detokenizer.push(id)).collect();
+        text += &detokenizer.finish();
+        Ok(text)
+    }
+
+    /// What runs, where and how fast.
+    pub fn stats(&self) -> JsValue {
+        to_object(&*self.0.stats.borrow())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.0.closed.set(true);
+    }
+}
+
+impl Inner {
+    fn new(loaded: Loaded, url: Option<String>, name: Option<String>) -> Self {
+        let Loaded {
+            session,
+            device,
+            adapter,
+            fallback,
+            mut about,
+            tokenizer,
+            n_ctx,
+            n_ubatch,
+            kv,
+            outcome,
+            times,
+        } = loaded;
+        if let Some(name) = name {
+            about.name = name;
+        }
+        let stats = Stats {
+            backend: device,
+            adapter,
+            fallback,
+            build: BUILD,
+            threads: 1,
+            kv: match kv {
+                KvType::F32 => "f32",
+                KvType::F16 => "f16",
+            },
+            n_ctx,
+            n_ubatch,
+            model: ModelStats {
+                about,
+                bytes: outcome.bytes,
+            },
+            source: SourceStats {
+                kind: match outcome.phase {
+                    Phase::Cache => "cache",
+                    Phase::File => "file",
+                    _ => "network",
+                },
+                url,
+                stored: outcome.stored,
+                why: outcome.why,
+            },
+            load: times,
+            tokens: TokenStats::default(),
+            last: None,
+        };
+        Self {
+            session: Turns::new(Box::new(session)),
+            tokenizer,
+            event_loop: EventLoop::new(),
+            closed: Cell::new(false),
+            stats: RefCell::new(stats),
+        }
+    }
+
+    fn host<'a>(&'a self, signal: Option<&'a AbortSignal>) -> WebHost<'a> {
+        WebHost {
+            event_loop: &self.event_loop,
+            signal,
+            closed: &self.closed,
+        }
+    }
+
+    async fn chat(
+        &self,
+        request: &ChatRequest,
+        options: &Options,
+        on_text: &Function,
+        signal: Option<&AbortSignal>,
+    ) -> Result<Reply> {
+        let mut session = self.session.take().await;
+        let host = self.host(signal);
+        let on_text = &mut |text: &str| {
+            let _ = on_text.call1(&JsValue::NULL, &text.into());
+        };
+        let reply = match &mut **session {
+            AnySession::Gpu(session) => session.chat(&host, request, options, on_text).await?,
+            AnySession::Cpu(session) => session.chat(&host, request, options, on_text).await?,
+        };
+        let mut stats = self.stats.borrow_mut();
+        stats.tokens.prompt += reply.usage.prompt_tokens;
+        stats.tokens.completion += reply.usage.completion_tokens;
+        stats.tokens.cached += reply.usage.cached_tokens;
+        stats.last = Some(reply.timings);
+        Ok(reply)
+    }
+}
+
+/// The models in IndexedDB: an array of `{id, url, bytes, complete}`.
+#[wasm_bindgen]
+pub fn models() -> Promise {
+    #[derive(Serialize)]
+    struct Stored<'a> {
+        id: &'a str,
+        url: &'a str,
+        bytes: u64,
+        complete: bool,
+    }
+    promise(async {
+        let store = Store::open().await?;
+        let mut models = Vec::new();
+        for manifest in store.manifests().await? {
+            let sizes: Vec<u64> = store
+                .chunks(&manifest.id)
+                .await?
+                .iter()
+                .map(|chunk| chunk.size() as u64)
+                .collect();
+            models.push((sizes.iter().sum(), manifest.is_whole(&sizes), manifest));
+        }
+        let list: Vec<_> = models
+            .iter()
+            .map(|(bytes, complete, m)| Stored {
+                id: m.id.as_str(),
+                url: &m.url,
+                bytes: *bytes,
+                complete: *complete,
+            })
+            .collect();
+        Ok(to_object(&list))
+    })
+}
+
+/// Removes a model from IndexedDB; `id` is one of those that [`models`] lists.
+#[wasm_bindgen]
+pub fn delete_model(id: String) -> Promise {
+    promise(async move {
+        let store = Store::open().await?;
+        store.delete(&crate::source::ModelId::from_url(&id)).await?;
+        Ok(JsValue::NULL)
+    })
+}
+
+/// Reads the options of [`Engine::load`]: the request, the address and the caller's name for the model.
+fn load_request(options: &JsValue) -> Result<(load::Request, Option<String>, Option<String>)> {
+    let invalid = |what: String| Error::InvalidRequest { what };
+    let field = |name: &str| {
+        Reflect::get(options, &name.into())
+            .ok()
+            .filter(|v| !v.is_undefined() && !v.is_null())
+    };
+    let text = |name: &str| match field(name) {
+        None => Ok(None),
+        Some(v) => v
+            .as_string()
+            .map(Some)
+            .ok_or_else(|| invalid(format!("{name} must be a string"))),
+    };
+    let (url, name) = (text("url")?, text("name")?);
+    let (origin, url) = match (field("file"), url) {
+        (Some(file), None) => (
+            Origin::File(
+                file.dyn_into::<Blob>()
+                    .map_err(|_| invalid("file must be a File or Blob".into()))?,
+            ),
+            None,
+        ),
+        (None, Some(url)) => {
+            let absolute = web_sys::Url::new_with_base(&url, &scope().location().href())
+                .map_err(|_| invalid(format!("{url} is not the address of a model")))?
+                .href();
+            (Origin::Url(absolute.clone()), Some(absolute))
+        }
+        _ => return Err(invalid("a load needs either url or file".into())),
+    };
+    let device = match text("backend")?.as_deref() {
+        None | Some("auto") => None,
+        Some("webgpu") => Some(Device::WebGpu),
+        Some("cpu") => Some(Device::Cpu),
+        Some(other) => {
+            return Err(invalid(format!(
+                "backend is {other:?}, it must be \"auto\", \"webgpu\" or \"cpu\""
+            )));
+        }
+    };
+    let kv = match text("kv")?.as_deref() {
+        None => None,
+        Some("f32") => Some(KvType::F32),
+        Some("f16") => Some(KvType::F16),
+        Some(other) => return Err(invalid(format!("kv is {other:?}, it must be \"f32\" or \"f16\""))),
+    };
+    let n_ctx = match field("n_ctx") {
+        None => None,
+        Some(v) => match v.as_f64() {
+            Some(n) if n.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&n) => Some(n as u32),
+            _ => return Err(invalid(format!("n_ctx is {v:?}, it must be a number of tokens"))),
+        },
+    };
+    Ok((
+        load::Request {
+            origin,
+            device,
+            n_ctx,
+            kv,
+            use_store: true,
+        },
+        url,
+        name,
+    ))
+}
+
+/// A promise of what a future gives.
+fn promise(future: impl Future<Output = Result<JsValue>> + 'static) -> Promise {
+    future_to_promise(async move { future.await.map_err(to_js) })
+}
+
+/// Plain objects, arrays, numbers and null, as JSON has them.
+fn to_object(value: &impl Serialize) -> JsValue {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .expect("plain data becomes plain objects")
+}
+
+/// An `Error` with a `code`.
+fn to_js(e: Error) -> JsValue {
+    let error = js_sys::Error::new(&e.to_string());
+    let _ = Reflect::set(&error, &"code".into(), &e.code().into());
+    error.into()
+}

@@ -19,6 +19,6 @@ pub mod backend;
 pub mod model;
 pub mod generate;
 #[cfg(target_arch = "wasm32")]
-mod api;
+pub mod api;
 
 pub use error::{Error, Result};

@@ -28,6 +28,7 @@
 //   unsupported_browser  WebAssembly or its SIMD is missing
 //   engine_unavailable   the wasm file could not be fetched
 //   invalid_request      a malformed message
+//   internal             something else that JavaScript threw; it should not happen
 //
 // PROGRESS. `phase` runs through these, in order; the first three exclude each other and count bytes of the model's file:
 //   "download"   from the network; each chunk is stored and handed to the device as it arrives
@@ -38,11 +39,11 @@
 //   "ready"      the last event of a load that worked
 // If a GPU fails half-way and `backend` is "auto", the same phases run again with `backend: "cpu"`.
 
-import init, { Cancel, Engine, delete_model, models } from "./pkg/outcrop.js";
+import init, { Engine, delete_model, models } from "./pkg/outcrop.js";
 
 /**
  * @typedef {object} LoadOptions
- * @property {string} [url] address of a GGUF; this or `file`
+ * @property {string} [url] address of a GGUF, best an absolute one; this or `file`
  * @property {Blob} [file] a GGUF picked by the visitor; it is read where it lies, and not stored
  * @property {string} [name] what to call the model in `stats()`; else the file's own name
  * @property {"auto" | "webgpu" | "cpu"} [backend] "auto": WebGPU where it works, else the CPU
@@ -75,14 +76,18 @@ import init, { Cancel, Engine, delete_model, models } from "./pkg/outcrop.js";
  *
  * @typedef {object} Reply
  * @property {string} text the whole answer: all deltas in a row
+ * @property {number[]} ids its tokens, also the one that ended it
  * @property {"stop" | "length" | "abort"} finish_reason
  * @property {{prompt_tokens: number, completion_tokens: number, total_tokens: number, cached_tokens: number}} usage
  * @property {Timings} timings
  *
- * @typedef {object} Timings
- * @property {number | null} prefill_tokens_per_second null when there was nothing to measure
- * @property {number | null} decode_tokens_per_second
- * @property {number | null} time_to_first_token_ms
+ * @typedef {object} Timings rates are 0 where there was nothing to time
+ * @property {number} time_to_first_token_ms
+ * @property {number} prefill_ms
+ * @property {number} decode_ms
+ * @property {number} total_ms
+ * @property {number} prefill_tokens_per_second
+ * @property {number} decode_tokens_per_second
  *
  * @typedef {object} Stats
  * @property {"webgpu" | "cpu"} backend
@@ -96,9 +101,9 @@ import init, { Cancel, Engine, delete_model, models } from "./pkg/outcrop.js";
  * @property {{name: string, arch: string, file_type: string | null, bytes: number, n_layer: number, n_embd: number, n_vocab: number, n_ctx_train: number}} model
  * @property {{kind: "network" | "cache" | "file", url: string | null, stored: boolean, why: string | null}} source
  *   `stored`: the model is in IndexedDB; `why`: the reason if it is not
- * @property {{header_ms: number, read_ms: number, upload_ms: number, compile_ms: number, total_ms: number}} load
- *   the parts of the load: until the header was understood, until the last byte was read (uploads overlap with it), the wait for
- *   the device after that, the first pass
+ * @property {{device_ms: number, header_ms: number, read_ms: number, upload_ms: number, compile_ms: number, total_ms: number}} load
+ *   the parts of the load: getting the device; until the header was understood; until the last byte was read (uploads overlap with
+ *   it); the wait for the device after that; the first pass. `total_ms` has a failed try on another backend in it
  * @property {{prompt: number, completion: number, cached: number}} tokens sums over all chats
  * @property {Timings | null} last of the last chat
  *
@@ -130,7 +135,7 @@ let module = null;
 let engine = null;
 /** Set once the engine has trapped: nothing in its memory can be trusted from then on. @type {ErrorInfo | null} */
 let crashed = null;
-/** Requests under way, by id; `cancel` exists once the wasm module does. @type {Map<number, {aborted: boolean, cancel: Cancel | null}>} */
+/** Requests under way, by id, and how to end them. @type {Map<number, AbortController>} */
 const pending = new Map();
 
 /** @param {Response} message @param {Transferable[]} [transfer] */
@@ -165,23 +170,23 @@ async function start() {
   }
 }
 
-/** @param {Request} request @param {Cancel} cancel */
-async function answer(request, cancel) {
+/** @param {Request} request @param {AbortSignal} signal */
+async function answer(request, signal) {
   const { id } = request;
   switch (request.type) {
     case "load": {
       engine?.free();
       engine = null;
-      const options = { ...request.options, cancel };
-      const next = await Engine.load(options, (/** @type {Progress} */ progress) => post({ type: "progress", id, progress }));
+      const onProgress = (/** @type {Progress} */ progress) => post({ type: "progress", id, progress });
+      const next = await Engine.load(request.options, onProgress, signal);
       engine?.free(); // two loads at once: the last to arrive stays
       engine = next;
       return next.stats();
     }
     case "chat":
-      return loaded().chat(request.request, (/** @type {string} */ text) => post({ type: "delta", id, text }), cancel);
+      return loaded().chat(request.request, (/** @type {string} */ text) => post({ type: "delta", id, text }), signal);
     case "score":
-      return loaded().score(request.ids, cancel);
+      return loaded().score(request.ids, signal);
     case "encode":
       return loaded().encode(request.text);
     case "decode":
@@ -204,34 +209,22 @@ async function answer(request, cancel) {
 
 /** @param {Request} request */
 async function serve(request) {
-  const { id, type } = request;
+  const { id } = request;
   if (crashed) return post({ type: "error", id, error: crashed });
   if (pending.has(id)) return post({ type: "error", id, error: { code: "invalid_request", message: `request id ${id} is in use` } });
-  /** @type {{aborted: boolean, cancel: Cancel | null}} */
-  const job = { aborted: false, cancel: null };
-  pending.set(id, job);
+  const controller = new AbortController();
+  pending.set(id, controller);
   try {
     await start();
-    job.cancel = new Cancel();
-    if (job.aborted) job.cancel.cancel();
-    const value = await answer(request, job.cancel);
-    pending.delete(id);
-    post({ type: "result", id, value }, value instanceof Float32Array ? [value.buffer] : []);
+    const value = await answer(request, controller.signal);
+    // Whoever waited for an engine that crashed has been told.
+    if (pending.delete(id)) post({ type: "result", id, value }, value instanceof Float32Array ? [value.buffer] : []);
   } catch (error) {
     if (error instanceof WebAssembly.RuntimeError) return crash(error);
-    pending.delete(id);
     const code = /** @type {any} */ (error)?.code;
-    post({ type: "error", id, error: { code: typeof code === "string" ? code : "internal", message: message(error) } });
+    const info = { code: typeof code === "string" ? code : "internal", message: message(error) };
+    if (pending.delete(id)) post({ type: "error", id, error: info });
   }
-  job.cancel?.free();
-}
-
-/** @param {number} id */
-function abort(id) {
-  const job = pending.get(id);
-  if (!job) return; // it has ended already
-  job.aborted = true;
-  job.cancel?.cancel();
 }
 
 /** @param {unknown} error */
@@ -261,6 +254,6 @@ self.addEventListener("unhandledrejection", (event) => {
 });
 
 self.addEventListener("message", (/** @type {MessageEvent<Request>} */ { data }) => {
-  if (data?.type === "abort") abort(data.id);
+  if (data?.type === "abort") pending.get(data.id)?.abort();
   else if (Number.isInteger(data?.id)) serve(data);
 });

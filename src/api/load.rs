@@ -1,0 +1,311 @@
+//! A load from the caller's options to a session: which backend, where the bytes come from, what is told on the way.
+
+use std::cell::Cell;
+
+use serde::Serialize;
+use web_sys::AbortSignal;
+
+use super::host::{EventLoop, WebHost};
+use crate::{
+    Error, Result,
+    backend::{Backend, KvType, cpu::Cpu, gpu::Gpu},
+    generate::{About, Options, Received, Receiver, Session},
+    source::{
+        Sink,
+        progress::{Phase, Progress},
+        web::{self, Origin, Outcome, now_ms},
+    },
+};
+
+/// Where a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Device {
+    WebGpu,
+    Cpu,
+}
+
+/// What the caller asks for.
+pub(crate) struct Request {
+    pub(crate) origin: Origin,
+    /// `None`: the GPU if it works, else the CPU.
+    pub(crate) device: Option<Device>,
+    pub(crate) n_ctx: Option<u32>,
+    pub(crate) kv: Option<KvType>,
+    /// Read the model from IndexedDB if it is there.
+    pub(crate) use_store: bool,
+}
+
+/// A session on either backend.
+pub(crate) enum AnySession {
+    Gpu(Session<Gpu>),
+    Cpu(Session<Cpu>),
+}
+
+/// A loaded model and how it came about.
+pub(crate) struct Loaded {
+    pub(crate) session: AnySession,
+    pub(crate) device: Device,
+    pub(crate) adapter: Option<String>,
+    /// Why the CPU was taken although the GPU was welcome.
+    pub(crate) fallback: Option<String>,
+    pub(crate) about: About,
+    pub(crate) tokenizer: std::rc::Rc<crate::text::Tokenizer>,
+    pub(crate) n_ctx: u32,
+    pub(crate) n_ubatch: u32,
+    pub(crate) kv: KvType,
+    pub(crate) outcome: Outcome,
+    pub(crate) times: Times,
+}
+
+/// Milliseconds of a load, part by part.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Times {
+    /// Until the device was there.
+    pub(crate) device_ms: f64,
+    /// From then until the header was understood and the tokenizer built.
+    pub(crate) header_ms: f64,
+    /// From then until the last byte was read; uploads overlap with it.
+    pub(crate) read_ms: f64,
+    /// From then until all was on the device.
+    pub(crate) upload_ms: f64,
+    /// The first pass.
+    pub(crate) compile_ms: f64,
+    /// All of it, a first try on another device included.
+    pub(crate) total_ms: f64,
+}
+
+/// A progress event as the caller sees it.
+#[derive(Serialize)]
+pub(crate) struct Event {
+    pub(crate) backend: Device,
+    #[serde(flatten)]
+    pub(crate) progress: Progress,
+}
+
+/// Contexts by default, in tokens: what a long chat needs, at 16 KiB of f32 keys and values a token in the largest model. The
+/// CPU's share of memory is tighter, and a prompt that long would take it many minutes.
+const N_CTX_GPU: u32 = 16384;
+const N_CTX_CPU: u32 = 8192;
+
+/// Tokens in a pass on the CPU: enough to use a weight many times once it is read, few enough that a stop button is heard soon.
+const N_UBATCH_CPU: u32 = 32;
+
+/// Loads a model.
+///
+/// # Errors
+/// [`Error::NoGpu`] if the GPU is asked for by name and absent; what the source, the file or the device say; [`Error::Aborted`].
+pub(crate) async fn load(mut request: Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    match load_once(&request, signal, report).await {
+        // Stored bytes that were there a moment ago cannot be read: the disk lost them. The network has them still.
+        Err(Error::Storage { .. }) if request.use_store => {
+            request.use_store = false;
+            load_once(&request, signal, report).await
+        }
+        done => done,
+    }
+}
+
+async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    let start_ms = now_ms();
+    let mut fallback = None;
+    if request.device != Some(Device::Cpu) {
+        match load_gpu(request, signal, report).await {
+            Err(e) if request.device.is_none() && is_the_gpus_fault(&e) => fallback = Some(e.to_string()),
+            Err(e) => return Err(e),
+            Ok(mut loaded) => {
+                loaded.times.total_ms = now_ms() - start_ms;
+                return Ok(loaded);
+            }
+        }
+    }
+    let cpu = Cpu::new(N_UBATCH_CPU);
+    let mut loaded = load_on(
+        cpu,
+        Device::Cpu,
+        AnySession::Cpu,
+        now_ms(),
+        request,
+        signal,
+        &mut |mut event| {
+            // The reason goes with every event: a page may show only the latest.
+            let why = fallback.as_ref().map(|why| format!("running on the CPU: {why}"));
+            event.progress.note = [why, event.progress.note]
+                .into_iter()
+                .flatten()
+                .reduce(|a, b| format!("{a}; {b}"));
+            report(event);
+        },
+    )
+    .await?;
+    loaded.fallback = fallback;
+    loaded.times.total_ms = now_ms() - start_ms;
+    Ok(loaded)
+}
+
+async fn load_gpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    let start_ms = now_ms();
+    let gpu = Gpu::new(Default::default()).await?;
+    let adapter = gpu.info().name.clone();
+    let mut loaded = load_on(gpu, Device::WebGpu, AnySession::Gpu, start_ms, request, signal, report).await?;
+    loaded.adapter = Some(adapter);
+    Ok(loaded)
+}
+
+/// Whether another device may do better.
+fn is_the_gpus_fault(e: &Error) -> bool {
+    matches!(
+        e,
+        Error::NoGpu { .. }
+            | Error::Gpu { .. }
+            | Error::GpuLost { .. }
+            | Error::OutOfMemory { .. }
+            | Error::UnsupportedHere { .. }
+    )
+}
+
+async fn load_on<B: Backend>(
+    backend: B,
+    device: Device,
+    wrap: impl FnOnce(Session<B>) -> AnySession,
+    start_ms: f64,
+    request: &Request,
+    signal: &AbortSignal,
+    report: &mut dyn FnMut(Event),
+) -> Result<Loaded> {
+    let device_ms = now_ms();
+    let n_ubatch = backend.n_ubatch();
+    let mut report = |progress: Progress| {
+        report(Event {
+            backend: device,
+            progress,
+        })
+    };
+    let mut intake = Intake {
+        receiver: Receiver::new(backend),
+        n_ctx: request.n_ctx,
+        header_ms: device_ms,
+    };
+    let outcome = web::read(&request.origin, request.use_store, signal, &mut report, &mut intake).await?;
+    let Intake { receiver, header_ms, .. } = intake;
+    let read_ms = now_ms();
+
+    let mut phase = |phase: Phase| {
+        report(Progress {
+            phase,
+            loaded: outcome.bytes,
+            total: Some(outcome.bytes),
+            bytes_per_second: None,
+            seconds_left: None,
+            from_cache: outcome.phase == Phase::Cache,
+            stored: outcome.stored,
+            note: outcome.why.clone(),
+        })
+    };
+    phase(Phase::Upload);
+    let received = receiver.finish().await?;
+    let upload_ms = now_ms();
+
+    phase(Phase::Compile);
+    let (about, tokenizer) = (received.about.clone(), received.tokenizer.clone());
+    let usual = if device == Device::Cpu { N_CTX_CPU } else { N_CTX_GPU };
+    let n_ctx = request.n_ctx.unwrap_or(about.n_ctx_train.min(usual));
+    let kv = request.kv.unwrap_or_default();
+    let session = first_pass(received, n_ctx, kv, device, signal).await?;
+    let end_ms = now_ms();
+    phase(Phase::Ready);
+
+    Ok(Loaded {
+        session: wrap(session),
+        device,
+        adapter: None,
+        fallback: None,
+        about,
+        tokenizer,
+        n_ctx,
+        n_ubatch,
+        kv,
+        outcome,
+        times: Times {
+            device_ms: device_ms - start_ms,
+            header_ms: header_ms - device_ms,
+            read_ms: read_ms - header_ms,
+            upload_ms: upload_ms - read_ms,
+            compile_ms: end_ms - upload_ms,
+            total_ms: 0.0,
+        },
+    })
+}
+
+/// Makes the session. A GPU then answers prompts of no meaning: browsers compile shaders when they are first used, and
+/// the first answer should not wait for that.
+async fn first_pass<B: Backend>(
+    received: Received<B>,
+    n_ctx: u32,
+    kv: KvType,
+    device: Device,
+    signal: &AbortSignal,
+) -> Result<Session<B>> {
+    let mut session = received.session(n_ctx, kv)?;
+    if device == Device::WebGpu {
+        let host = WebHost {
+            event_loop: &EventLoop::new(),
+            signal: Some(signal),
+            closed: &Cell::new(false),
+        };
+        let options = Options {
+            max_tokens: Some(2),
+            ignore_eos: true,
+            ..Options::default()
+        };
+        // Long prompts, short ones and single tokens have kernels of their own.
+        for n in [17, 2] {
+            session
+                .generate(&host, &[0; 17][..n.min(n_ctx as usize)], &options, &mut |_| {})
+                .await?;
+        }
+    }
+    match signal.aborted() {
+        true => Err(Error::Aborted),
+        false => Ok(session),
+    }
+}
+
+/// A [`Receiver`] that notes when the header was complete, and checks against it what was asked.
+struct Intake<B: Backend> {
+    receiver: Receiver<B>,
+    n_ctx: Option<u32>,
+    header_ms: f64,
+}
+
+impl<B: Backend> Sink for Intake<B> {
+    fn begin(&mut self, len: Option<u64>) -> Result<()> {
+        self.receiver.begin(len)
+    }
+
+    fn push(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let header = self.receiver.about().is_none();
+        self.receiver.push(offset, bytes)?;
+        if let (true, Some(about)) = (header, self.receiver.about()) {
+            self.header_ms = now_ms();
+            if let Some(n_ctx) = self.n_ctx
+                && !(1..=about.n_ctx_train).contains(&n_ctx)
+            {
+                let what = format!(
+                    "n_ctx is {n_ctx}, it must be from 1 to {}, which this model was trained for",
+                    about.n_ctx_train
+                );
+                return Err(Error::InvalidRequest { what });
+            }
+        }
+        Ok(())
+    }
+
+    fn needs(&self) -> Option<u64> {
+        self.receiver.needs()
+    }
+
+    fn end(&mut self, len: u64) -> Result<()> {
+        self.receiver.end(len)
+    }
+}
