@@ -193,8 +193,7 @@ run_tests() {
   if wants lint || wants web; then step 'Build' build; fi
   if wants lint; then step 'JavaScript types' node_modules/.bin/tsc --project tsconfig.json; fi
   if wants native; then step 'Full vocabulary' node tests/fixtures/text/make_vocab.mjs; fi
-  if wants native; then step 'Native tests' cargo test --locked --quiet --all-targets -- --show-output; fi
-  if wants native; then step 'Documentation tests' cargo test --locked --quiet --doc; fi
+  if wants native; then step 'Native tests' cargo test --locked --quiet -- --show-output; fi
   if wants tint; then step 'Shaders in Tint' node tests/tint.mjs; fi
   if wants web; then
     step 'Size' node tests/size.mjs
