@@ -150,6 +150,12 @@ function loaded() {
   return engine;
 }
 
+/** Frees the model, if there is one. What still runs on it ends at its next token. */
+function release() {
+  engine?.free();
+  engine = null;
+}
+
 // i8x16.popcnt of a splat: the smallest module that only validates where fixed-width SIMD exists.
 const SIMD_PROBE = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
@@ -161,7 +167,7 @@ async function start() {
     throw failure("unsupported_browser", "this browser has no WebAssembly SIMD; any browser of the last few years has it");
   }
   try {
-    module ??= init();
+    module ??= init({ module_or_path: new URL("./pkg/outcrop_bg.wasm", import.meta.url) });
     await module;
   } catch (error) {
     module = null; // a later request may find the network back
@@ -175,11 +181,10 @@ async function answer(request, signal) {
   const { id } = request;
   switch (request.type) {
     case "load": {
-      engine?.free();
-      engine = null;
+      release();
       const onProgress = (/** @type {Progress} */ progress) => post({ type: "progress", id, progress });
       const next = await Engine.load(request.options, onProgress, signal);
-      engine?.free(); // two loads at once: the last to arrive stays
+      release(); // two loads at once: the last to arrive stays
       engine = next;
       return next.stats();
     }
@@ -199,8 +204,7 @@ async function answer(request, signal) {
       await delete_model(request.model);
       return null;
     case "free":
-      engine?.free();
-      engine = null;
+      release();
       return null;
     default:
       throw failure("invalid_request", `unknown message type ${JSON.stringify(/** @type {any} */ (request).type)}`);

@@ -199,7 +199,7 @@ async fn load_on<B: Backend>(
             seconds_left: None,
             from_cache: outcome.phase == Phase::Cache,
             stored: outcome.stored,
-            note: outcome.why.clone(),
+            note: outcome.note(),
         })
     };
     phase(Phase::Upload);

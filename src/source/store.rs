@@ -170,19 +170,17 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Clears what a former, torn download of the model left, and writes down that another has begun.
-    pub(crate) async fn begin(store: Store, manifest: Manifest) -> Result<Self> {
-        store.delete(&manifest.id).await?;
-        store.put_manifest(&manifest).await?;
+    /// Touches nothing until the first chunk is there.
+    pub(crate) fn new(store: Store, manifest: Manifest) -> Self {
         let cutter = Cutter::new(manifest.chunk_bytes);
-        Ok(Self {
+        Self {
             store,
             manifest,
             cutter,
             pieces: Array::new(),
             index: 0,
             under_way: VecDeque::new(),
-        })
+        }
     }
 
     /// Takes the next piece. Full chunks are written while the next ones arrive; waits if that falls behind.
@@ -222,6 +220,11 @@ impl Writer {
     }
 
     async fn flush(&mut self) -> Result<()> {
+        if self.index == 0 {
+            // What a former, torn download left goes first; then it is written down that another has begun.
+            self.store.delete(&self.manifest.id).await?;
+            self.store.put_manifest(&self.manifest).await?;
+        }
         let chunk = Blob::new_with_u8_array_sequence(&self.pieces).map_err(failed)?;
         self.pieces = Array::new();
         let put = self.store.put_chunk(&self.manifest.id, self.index, &chunk)?;

@@ -36,6 +36,17 @@ pub(crate) struct Outcome {
     pub(crate) bytes: u64,
 }
 
+impl Outcome {
+    /// What to tell the visitor about it.
+    pub(crate) fn note(&self) -> Option<String> {
+        note(self.why.as_deref())
+    }
+}
+
+fn note(why: Option<&str>) -> Option<String> {
+    why.map(|why| format!("the model is not kept for the next visit: {why}"))
+}
+
 /// The worker that this runs in.
 pub(crate) fn scope() -> WorkerGlobalScope {
     js_sys::global().unchecked_into()
@@ -108,8 +119,7 @@ async fn read_stored(
     report: &mut dyn FnMut(Progress),
     sink: &mut dyn Sink,
 ) -> Result<Outcome> {
-    let mut feed = Feed::new(Phase::Cache, manifest.length, signal, report, sink)?;
-    feed.stored = true;
+    let mut feed = Feed::new(Phase::Cache, manifest.length, true, None, signal, report, sink)?;
     let mut reader = BlobReader::new(chunks.into_iter());
     while let Some(bytes) = reader.next().await.map_err(|e| Error::Storage { what: describe(&e) })? {
         feed.push(&bytes)?;
@@ -118,7 +128,7 @@ async fn read_stored(
 }
 
 async fn read_file(file: &Blob, signal: &AbortSignal, report: &mut dyn FnMut(Progress), sink: &mut dyn Sink) -> Result<Outcome> {
-    let mut feed = Feed::new(Phase::File, Some(file.size() as u64), signal, report, sink)?;
+    let mut feed = Feed::new(Phase::File, Some(file.size() as u64), false, None, signal, report, sink)?;
     let mut reader = BlobReader::new(slices(file.clone()));
     let name = file
         .dyn_ref::<web_sys::File>()
@@ -135,7 +145,7 @@ async fn read_file(file: &Blob, signal: &AbortSignal, report: &mut dyn FnMut(Pro
 async fn download(
     url: &str,
     id: ModelId,
-    mut store: Option<Store>,
+    store: Option<Store>,
     why: Option<String>,
     signal: &AbortSignal,
     report: &mut dyn FnMut(Progress),
@@ -143,22 +153,12 @@ async fn download(
 ) -> Result<Outcome> {
     let mut download = Download::start(url, signal).await?;
     let length = download.length;
-    let mut feed = Feed::new(Phase::Download, length, signal, report, sink)?;
-    feed.stored = why.is_none();
-    feed.why = why;
-    let mut writer: Option<Writer> = None;
+    let manifest = Manifest::new(id, url, download.etag.clone(), length);
+    let mut feed = Feed::new(Phase::Download, length, store.is_some(), why, signal, report, sink)?;
+    let mut writer = store.map(|store| Writer::new(store, manifest));
     while let Some(piece) = download.next().await? {
-        // The sink sees every byte before the store does: what is no model is never stored, and does not replace one that is.
+        // The sink sees every byte before the store does, and the store waits for a whole chunk: what is no model is never stored.
         feed.push(&piece)?;
-        if writer.is_none()
-            && let Some(store) = store.take()
-        {
-            let manifest = Manifest::new(id.clone(), url, download.etag.clone(), length);
-            match Writer::begin(store, manifest).await {
-                Ok(begun) => writer = Some(begun),
-                Err(e) => feed.give_up_storing(&e),
-            }
-        }
         if let Some(w) = &mut writer
             && let Err(e) = w.push(&piece).await
         {
@@ -193,6 +193,8 @@ impl<'a> Feed<'a> {
     fn new(
         phase: Phase,
         total: Option<u64>,
+        stored: bool,
+        why: Option<String>,
         signal: &'a AbortSignal,
         report: &'a mut dyn FnMut(Progress),
         sink: &'a mut dyn Sink,
@@ -202,8 +204,8 @@ impl<'a> Feed<'a> {
         let mut feed = Self {
             phase,
             total,
-            stored: false,
-            why: None,
+            stored,
+            why,
             meter,
             scratch: Vec::new(),
             signal,

@@ -205,7 +205,7 @@ async function send(response, source, start, end, { truncateAt, bytesPerSecond }
     for await (const chunk of source.read(start, cut)) {
       for (const piece of bytesPerSecond ? slices(chunk, Math.ceil(bytesPerSecond / 20)) : [chunk]) {
         if (response.destroyed) return;
-        if (!response.write(piece)) await new Promise((resolve) => response.once('drain', resolve).once('close', resolve));
+        if (!response.write(piece)) await drained(response);
         if (bytesPerSecond) await new Promise((resolve) => setTimeout(resolve, (1000 * piece.length) / bytesPerSecond));
       }
     }
@@ -215,6 +215,16 @@ async function send(response, source, start, end, { truncateAt, bytesPerSecond }
   await new Promise((resolve) => setTimeout(resolve, 100));
   response.destroy();
 }
+
+/** Waits until there is room for more, or the client has gone. @param {http.ServerResponse} response @returns {Promise<void>} */
+const drained = (response) =>
+  new Promise((resolve) => {
+    const done = () => {
+      response.off('drain', done).off('close', done);
+      resolve();
+    };
+    response.once('drain', done).once('close', done);
+  });
 
 /**
  * @param {Buffer} bytes
