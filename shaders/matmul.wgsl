@@ -1,34 +1,27 @@
-// Many tokens: a workgroup makes 64 rows (32 with GLU: each matrix gives half of the tile) x TOKENS. A chunk of 64 rows of W
-// is decoded once into workgroup memory for all of them. A thread owns rows r, r + 8, .. r + 56; the tile piece says which tokens.
+// Many tokens: a workgroup makes 64 rows (32 with GLU: each matrix gives half of the tile) x TOKENS. A chunk of 64 rows of W is
+// decoded once for all of them and goes through workgroup memory in its two runs of 16 columns: 8 KiB with 64 tokens, so that several
+// workgroups share a core. A thread owns rows r, r + 8, .. r + 56; the tile piece says which tokens.
 
-var<workgroup> wt: array<vec4<f32>, 512>; // [64 rows, 8 quads], quads swizzled by the row so that 8 rows hit 8 banks
+var<workgroup> wt: array<vec4<f32>, 256>; // [64 rows, 4 quads]
 
+/// Quads are swizzled by the row: 8 neighbours' loads of one column fall into 8 different banks.
 fn at(row: u32, quad: u32) -> u32 {
-    return row * 8u + (quad ^ (row & 7u));
+    return row * 4u + (quad ^ ((row >> 1u) & 3u));
 }
 
+/// Rows r, r + 8, .. of a token: `lo` the first four, `hi` the others. Loops, because this is not the hot part but was most of the code.
 fn store_tile(tile: u32, r: u32, token: u32, inv: f32, lo: vec4<f32>, hi: vec4<f32>) {
     if token >= run.n {
         return;
     }
     if has(GLU) {
-        let row = tile * 32u + r;
-        let a = lo * inv;
-        let b = hi * inv;
-        store(token, row, silu(a.x) * b.x);
-        store(token, row + 8u, silu(a.y) * b.y);
-        store(token, row + 16u, silu(a.z) * b.z);
-        store(token, row + 24u, silu(a.w) * b.w);
+        for (var i = 0u; i < 4u; i++) {
+            store(token, tile * 32u + r + 8u * i, silu(inv * lo[i]) * (inv * hi[i]));
+        }
     } else {
-        let row = tile * 64u + r;
-        store(token, row, inv * lo.x);
-        store(token, row + 8u, inv * lo.y);
-        store(token, row + 16u, inv * lo.z);
-        store(token, row + 24u, inv * lo.w);
-        store(token, row + 32u, inv * hi.x);
-        store(token, row + 40u, inv * hi.y);
-        store(token, row + 48u, inv * hi.z);
-        store(token, row + 56u, inv * hi.w);
+        for (var i = 0u; i < 8u; i++) {
+            store(token, tile * 64u + r + 8u * i, inv * select(lo[i & 3u], hi[i & 3u], i >= 4u));
+        }
     }
 }
 
@@ -45,15 +38,20 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let first = wid.y * TOKENS;
     for (var c = 0u; c < op.n_chunks; c++) {
         let k = chunk(src.planes, src.row, op.n_chunks, c);
+        let lo = chunk_lo(c);
         wt[at(local, 0u)] = k.a.x * k.q[0] + k.b.x;
         wt[at(local, 1u)] = k.a.x * k.q[1] + k.b.x;
         wt[at(local, 2u)] = k.a.x * k.q[2] + k.b.x;
         wt[at(local, 3u)] = k.a.x * k.q[3] + k.b.x;
-        wt[at(local, 4u)] = k.a.y * k.q[4] + k.b.y;
-        wt[at(local, 5u)] = k.a.y * k.q[5] + k.b.y;
-        wt[at(local, 6u)] = k.a.y * k.q[6] + k.b.y;
-        wt[at(local, 7u)] = k.a.y * k.q[7] + k.b.y;
-        load_tokens(local, first, chunk_lo(c));
+        load_tokens(local, first, lo);
+        workgroupBarrier();
+        multiply(local & 7u, local >> 3u);
+        workgroupBarrier();
+        wt[at(local, 0u)] = k.a.y * k.q[4] + k.b.y;
+        wt[at(local, 1u)] = k.a.y * k.q[5] + k.b.y;
+        wt[at(local, 2u)] = k.a.y * k.q[6] + k.b.y;
+        wt[at(local, 3u)] = k.a.y * k.q[7] + k.b.y;
+        load_tokens(local, first, lo + HI);
         workgroupBarrier();
         multiply(local & 7u, local >> 3u);
         workgroupBarrier();
@@ -63,7 +61,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     finish(tile, first, local & 7u, local >> 3u);
 }
 
-/// x of a token (quads `lo ..` or `lo + HI ..`), times gamma.
+/// A quad of x, times gamma.
 fn weighed(v: vec4<f32>, quad: u32) -> vec4<f32> {
     if has(NORM) {
         return v * gamma[op.gamma + quad];

@@ -1,0 +1,55 @@
+// Compiles every shader that the GPU backend can compose with Tint, on a device that has WebGPU's default limits and no optional
+// feature: naga, which the native tests use, is another compiler than Chrome's.
+//
+// Dawn for Node runs on Chromium's SwiftShader here (Mesa's lavapipe lacks what Dawn asks for). Without any adapter the test prints
+// SKIPPED, which CI does not forgive.
+
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { create, globals } from "webgpu";
+
+const swiftshader = "/usr/lib/chromium/vk_swiftshader_icd.json";
+if (existsSync(swiftshader)) process.env.VK_ICD_FILENAMES = swiftshader;
+Object.assign(globalThis, globals);
+
+const json = execFileSync("cargo", ["run", "--quiet", "--locked", "--example", "shaders"], { maxBuffer: 1 << 28 });
+const shaders = JSON.parse(json.toString());
+
+const gpu = create([]); // kept: Dawn dies with it, adapters and devices or not
+const adapter = await gpu.requestAdapter();
+if (!adapter) {
+  console.log("SKIPPED: Dawn finds no adapter (Chromium's SwiftShader is not installed)");
+  process.exit(process.env.CI ? 1 : 0);
+}
+const device = await adapter.requestDevice(); // no requiredLimits: the defaults, whatever the adapter has
+const entry = (binding, type) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } });
+
+const failed = [];
+for (const { name, source, readOnly } of shaders) {
+  device.pushErrorScope("validation");
+  const module = device.createShaderModule({ label: name, code: source });
+  const { messages } = await module.getCompilationInfo();
+  const layout = device.createBindGroupLayout({
+    entries: [
+      ...readOnly.map((read, i) => entry(i, read ? "read-only-storage" : "storage")),
+      entry(8, "uniform"),
+      entry(9, "uniform"),
+    ],
+  });
+  let error;
+  try {
+    await device.createComputePipelineAsync({
+      label: name,
+      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module, entryPoint: "main" },
+    });
+  } catch (e) {
+    error = e;
+  }
+  error ??= await device.popErrorScope();
+  const problems = messages.map((m) => `  ${m.lineNum}:${m.linePos} ${m.type}: ${m.message}`);
+  if (error || problems.length > 0) failed.push([name, ...problems, error ? `  ${error.message}` : ""].join("\n"));
+}
+console.log(`${shaders.length} shaders, ${failed.length} refused by Tint`);
+if (failed.length > 0) console.error(failed.join("\n"));
+process.exit(failed.length > 0 ? 1 : 0);
