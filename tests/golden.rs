@@ -6,6 +6,7 @@
 mod common;
 
 use common::oracle::{Backends, Oracle, kl_divergence};
+use outcrop::backend::gpu::GpuOptions;
 use outcrop::backend::{Backend, KvType, Pass, Want, cpu};
 use outcrop::model::Model;
 
@@ -208,5 +209,35 @@ fn f16_keys_and_values_stay_close() {
         &[Cut::Uneven],
         KvType::F16,
     ));
+    assert_none(failures);
+}
+
+/// On a software adapter the long prompts take long, so they run on three models only.
+#[test]
+fn gpu_meets_the_oracle() {
+    let oracle = Oracle::open();
+    let mut failures = Vec::new();
+    for name in oracle.models() {
+        let options = GpuOptions {
+            n_ubatch: 256,
+            default_limits: true,
+            ..Default::default()
+        };
+        let Some(gpu) = common::gpu::open(options) else { return };
+        let mut model = oracle.load(&name, gpu, 65_537);
+        let mut run = |lengths: &[usize], cuts: &[Cut], kv| failures.extend(check(&oracle, &name, &mut model, lengths, cuts, kv));
+        if !["tiny-Q4_K_M", "tiny-64-Q4_K_M", "tiny-g2-Q4_K_M"].contains(&&*name) {
+            run(&[2, 64], &[Cut::Whole, Cut::TokenByToken], KvType::F32);
+            continue;
+        }
+        run(&[1, 2, 3, 7, 64], &ALL_CUTS, KvType::F32);
+        run(&[300], &[Cut::Uneven], KvType::F32);
+        if name == "tiny-64-Q4_K_M" {
+            run(&[700], &ALL_CUTS, KvType::F32);
+            run(&[64], &[Cut::Uneven], KvType::F16);
+        } else {
+            run(&[700], &[Cut::Whole], KvType::F32);
+        }
+    }
     assert_none(failures);
 }

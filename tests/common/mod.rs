@@ -2,5 +2,6 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub mod demo;
+pub mod gpu;
 pub mod oracle;
 pub mod watched;
