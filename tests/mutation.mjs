@@ -58,7 +58,7 @@ for (const mutant of all) {
     if (edit.from === edit.to) die(`${mutant.name}: changes nothing`);
   }
 }
-const chosen = all.filter((m) => words.length === 0 || words.some((w) => `${m.name} ${m.test}`.includes(w)));
+let chosen = all.filter((m) => words.length === 0 || words.some((w) => `${m.name} ${m.test}`.includes(w)));
 if (chosen.length === 0) die(`no mutant matches ${words.join(" ")}`);
 
 // ---- the copy ----
@@ -165,7 +165,7 @@ function run(test, id) {
   const { target: name, filter } = tests[test];
   return new Promise((done) => {
     const began = Date.now();
-    const child = spawn(programs.get(name), ["--exact", filter], {
+    const child = spawn(programs.get(name), ["--exact", "--show-output", filter], {
       cwd: copy,
       env: { ...process.env, CARGO_MANIFEST_DIR: copy, OUTCROP_MUTANT: String(id), RUST_BACKTRACE: "0" },
       stdio: ["ignore", "pipe", "pipe"],
@@ -201,7 +201,12 @@ const broken = await each(used, async (test) => {
   const { code, output, seconds } = await run(test, 0);
   if (code !== 0) return `${test} fails without a mutant:\n${tail(output)}`;
   if (!/test result: ok\. 1 passed/.test(output)) return `${test}: no test is called ${tests[test].filter}`;
-  if (/SKIPPED/.test(output)) return `${test} was skipped:\n${tail(output)}`;
+  const skipped = /SKIPPED.*/.exec(output);
+  if (skipped) {
+    console.log(`${skipped[0]} (and the mutants of ${test})`);
+    chosen = chosen.filter((mutant) => mutant.test !== test);
+    return null;
+  }
   console.log(`${test} passes without a mutant (${seconds.toFixed(1)} s)`);
 });
 if (broken.length > 0) die(broken.join("\n"));

@@ -20,6 +20,7 @@ export const tests = {
   gpu: { target: "golden_small", filter: "gpu", says: /max abs|greedy token/ },
   batch: { target: "golden_small", filter: "gpu_batch", says: /max abs|greedy token/ },
   long: { target: "golden_small", filter: "gpu_long", says: /max abs|greedy token/ },
+  formats: { target: "formats", filter: "gpu", says: /NMSE \S+, allowed/ },
   steps: { target: "golden_small", filter: "large_time_steps_on_gpu", says: /max abs/ },
   softplus: { target: "golden_small", filter: "softplus_is_right_everywhere", says: /softplus\(/ },
 };
@@ -214,6 +215,22 @@ const shaders = [
   { name: "q8_0: bytes backwards", test: "batch", file: "quant/q8_0", from: "vec4<u32>(24u, 16u, 8u, 0u)", to: "vec4<u32>(0u, 8u, 16u, 24u)" },
   { name: "q4_0: offset", test: "batch", file: "quant/q4_0", from: "-8.0 * d", to: "-7.0 * d" },
   { name: "q5_k: fifth bit worth 8", test: "batch", file: "quant/q5_k", from: "bits(qh, bit, 1u) << vec4(4u)", to: "bits(qh, bit, 1u) << vec4(3u)" },
+  ...[
+    { name: "q2_k: scale and min swapped", file: "quant/q2_k", from: "f32(sc0 & 15u), f32(sc1 & 15u)", to: "f32(sc0 >> 4u), f32(sc1 >> 4u)" },
+    { name: "q2_k: scales of the other half", file: "quant/q2_k", from: "s * 4u + 2u + h", to: "s * 4u + 2u + 1u - h" },
+    { name: "q3_k: high bits of scales forgotten", file: "quant/q3_k", from: "low | (high << 4u)", to: "low" },
+    { name: "q3_k: third bit of another shift", file: "quant/q3_k", from: "let bit_hi = bit_lo + 1u", to: "let bit_hi = bit_lo" },
+    { name: "q4_1: m for d", file: "quant/q4_1", from: "r.a = vec2(half_at(planes.y, block * 2u))", to: "r.a = vec2(half_at(planes.y, block * 2u + 1u))" },
+    { name: "q5_0, q5_1: fifth bits of the first half twice", file: "quant/fifth", from: "five(v.y, 4u, qh, 5u)", to: "five(v.y, 4u, qh, 1u)" },
+    { name: "q5_0: offset", file: "quant/q5_0", from: "-16.0 * d", to: "-15.0 * d" },
+    { name: "q5_1: m of the block before", file: "quant/q5_1", from: "block * 2u + 1u", to: "block * 2u" },
+    { name: "bf16: halves swapped", file: "quant/bf16", from: "low << 16u, low & 0xffff0000u", to: "low & 0xffff0000u, low << 16u" },
+    { name: "f16: halves swapped", file: "quant/f16", from: "low & 0xffffu, low >> 16u", to: "low >> 16u, low & 0xffffu" },
+    { name: "f32: a quad twice", file: "quant/f32", from: "w[i + 6u]", to: "w[i + 5u]" },
+    { name: "glu: silu of the other", file: "glu", from: "silu(h[i]) * up[id.y * op.up_stride + id.x]", to: "h[i] * silu(up[id.y * op.up_stride + id.x])" },
+    { name: "kv f16: halves swapped when written", file: "kv/f16", from: "f32_to_f16(v.x) | (f32_to_f16(v.y) << 16u)", to: "f32_to_f16(v.y) | (f32_to_f16(v.x) << 16u)" },
+    { name: "f32_to_f16: exponent off by one", file: "half", from: "0x38000000u) >> 13u", to: "0x38800000u) >> 13u" },
+  ].map((mutant) => ({ test: "formats", ...mutant })),
 ];
 
 export const mutants = [
