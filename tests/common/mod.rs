@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub mod demo;
+pub mod blocks;
 pub mod gpu;
 pub mod oracle;
 pub mod watched;

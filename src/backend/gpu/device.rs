@@ -214,6 +214,11 @@ impl Gpu {
         self.dispatched
     }
 
+    /// Gives the device's memory back at once; every later call is an error.
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+
     /// Bytes of weights on the device.
     pub fn weight_bytes(&self) -> u64 {
         self.arenas.iter().map(|a| a.size()).sum()
