@@ -16,6 +16,7 @@ fn main() -> Result<()> {
         .out_name(name)
         .web(true)?
         .typescript(true)
+        .omit_default_module_path(false)
         .remove_producers_section(true)
         .generate(folder)
         .with_context(|| format!("bindings for {input}"))
