@@ -34,7 +34,7 @@ use crate::{
         store::Store,
         web::{Origin, scope},
     },
-    text::{ChatRequest, Detokenizer, Tokenizer},
+    text::{ChatRequest, Detokenizer, ReplyPart, Tokenizer, ToolCalls},
 };
 
 /// The name under which a panic's message is left for the worker: the trap that follows carries none.
@@ -125,8 +125,11 @@ impl Engine {
         Ok(Engine(Rc::new(Inner::new(loaded, url, name))))
     }
 
-    /// Answers a conversation: `request` is OpenAI's, `on_text` gets every piece of text. Resolves to the reply.
-    pub fn chat(&self, request: JsValue, on_text: Function, signal: Option<AbortSignal>) -> Promise {
+    /// Answers a conversation: `request` is OpenAI's. Resolves to the reply.
+    ///
+    /// `on_part` is called with each piece of text, or with `undefined` and a tool call, `{name, arguments}`. Calls are looked for
+    /// only if the request has tools.
+    pub fn chat(&self, request: JsValue, on_part: Function, signal: Option<AbortSignal>) -> Promise {
         let inner = self.0.clone();
         promise(async move {
             let json = JSON::stringify(&request).ok().and_then(|text| text.as_string());
@@ -134,7 +137,7 @@ impl Engine {
                 what: "the request is no JSON".into(),
             })?;
             let (request, options) = (ChatRequest::from_json(&json)?, Options::from_json(&json)?);
-            let reply = inner.chat(&request, &options, &on_text, signal.as_ref()).await?;
+            let reply = inner.chat(&request, &options, &on_part, signal.as_ref()).await?;
             Ok(to_object(&reply))
         })
     }
@@ -252,18 +255,30 @@ impl Inner {
         &self,
         request: &ChatRequest,
         options: &Options,
-        on_text: &Function,
+        on_part: &Function,
         signal: Option<&AbortSignal>,
     ) -> Result<Reply> {
         let mut session = self.session.take().await;
         let host = self.host(signal);
-        let on_text = &mut |text: &str| {
-            let _ = on_text.call1(&JsValue::NULL, &text.into());
+        let pass_on = |part: ReplyPart| {
+            let _ = match part {
+                ReplyPart::Content(text) => on_part.call1(&JsValue::NULL, &text.into()),
+                ReplyPart::ToolCall(call) => on_part.call2(&JsValue::NULL, &JsValue::UNDEFINED, &to_object(&call)),
+            };
+        };
+        let has_tools = request.tools.as_ref().is_some_and(|tools| !tools.is_empty());
+        let mut calls = has_tools.then(ToolCalls::new);
+        let on_text = &mut |text: &str| match &mut calls {
+            Some(calls) => calls.push(text).into_iter().for_each(pass_on),
+            None => pass_on(ReplyPart::Content(text.to_owned())),
         };
         let reply = match &mut **session {
             AnySession::Gpu(session) => session.chat(&host, request, options, on_text).await?,
             AnySession::Cpu(session) => session.chat(&host, request, options, on_text).await?,
         };
+        if let Some(mut calls) = calls {
+            calls.finish().into_iter().for_each(pass_on);
+        }
         let mut stats = self.stats.borrow_mut();
         stats.tokens.prompt += reply.usage.prompt_tokens;
         stats.tokens.completion += reply.usage.completion_tokens;

@@ -6,10 +6,10 @@
 // stands among the second argument's options (it may stand there too).
 
 import { OutcropError, abortReason } from "./errors.js";
-import { ToolCallReader, randomId } from "./tool-calls.js";
 
 /**
- * @typedef {import("./tool-calls.js").ToolCall} ToolCall
+ * @typedef {{id: string, type: "function", function: {name: string, arguments: string}}} ToolCall
+ *   `arguments` is JSON text
  *
  * @typedef {object} Message
  * @property {"system" | "developer" | "user" | "assistant" | "tool"} role
@@ -129,9 +129,7 @@ export class Completions {
     const signal = parameters.signal ?? options.signal ?? null;
     if (signal?.aborted) throw abortReason(signal);
     const head = { id: `chatcmpl-${randomId()}`, created: Math.floor(Date.now() / 1000), model: this.#model };
-    const stream = new ChatCompletionStream(head, parameters, signal, (controller, onDelta) =>
-      this.#engine.request({ type: "chat", request }, { onDelta, signal: controller.signal }),
-    );
+    const stream = new ChatCompletionStream(head, parameters, signal, (hooks) => this.#engine.request({ type: "chat", request }, hooks));
     return parameters.stream ? stream : collect(head, stream);
   }
 }
@@ -154,11 +152,10 @@ export class ChatCompletionStream {
    * @param {{id: string, created: number, model: string}} head
    * @param {CompletionParameters} parameters
    * @param {AbortSignal | null} signal
-   * @param {(controller: AbortController, onDelta: (text: string) => void) => Promise<import("./worker.js").Reply>} start
+   * @param {(hooks: import("./engine.js").Hooks) => Promise<import("./worker.js").Reply>} start asks the engine
    */
   constructor(head, parameters, signal, start) {
     const withUsage = parameters.stream_options?.include_usage === true;
-    const reader = parameters.tools?.length && parameters.tool_choice !== "none" ? new ToolCallReader() : null;
     let calls = 0;
 
     /** @param {ChatCompletionChunk["choices"]} choices @param {Usage | null} usage */
@@ -171,11 +168,6 @@ export class ChatCompletionStream {
     };
     /** @param {Delta} delta @param {FinishReason | null} [finish_reason] */
     const say = (delta, finish_reason = null) => push([{ index: 0, delta, logprobs: null, finish_reason }]);
-    /** @param {{content: string, calls: ToolCall[]}} piece */
-    const sayPiece = (piece) => {
-      if (piece.content) say({ content: piece.content });
-      for (const call of piece.calls) say({ tool_calls: [{ index: calls++, ...call }] });
-    };
     /** @param {unknown} error null at the end of a whole answer */
     const end = (error) => {
       this.#end ??= { error };
@@ -189,13 +181,14 @@ export class ChatCompletionStream {
     this.controller.signal.addEventListener("abort", () => end(abortReason(this.controller.signal)));
 
     say({ role: "assistant", content: "" });
-    start(this.controller, (text) => {
+    const onDelta = (/** @type {string} */ content) => {
+      if (!this.#end && content) say({ content });
+    };
+    const onCall = (/** @type {import("./worker.js").ToolCall} */ call) => {
+      if (!this.#end) say({ tool_calls: [{ index: calls++, id: `call_${randomId()}`, type: "function", function: call }] });
+    };
+    start({ onDelta, onCall, signal: this.controller.signal }).then((reply) => {
       if (this.#end) return;
-      if (reader) sayPiece(reader.push(text));
-      else if (text) say({ content: text });
-    }).then((reply) => {
-      if (this.#end) return;
-      if (reader) sayPiece(reader.finish());
       say({}, calls > 0 ? "tool_calls" : reply.finish_reason === "length" ? "length" : "stop");
       const { prompt_tokens, completion_tokens, total_tokens, cached_tokens } = reply.usage;
       this.#usage = { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details: { cached_tokens } };
@@ -216,9 +209,9 @@ export class ChatCompletionStream {
     try {
       for (;;) {
         // After an abort nothing more is handed out, not even what has come already.
-        if (this.#end?.error) throw this.#end.error;
-        const chunk = this.#chunks.shift();
+        const chunk = this.controller.signal.aborted ? undefined : this.#chunks.shift();
         if (chunk) yield chunk;
+        else if (this.#end?.error) throw this.#end.error;
         else if (this.#end) return;
         else await new Promise((resolve) => (this.#wake = () => resolve(undefined)));
       }
@@ -274,4 +267,9 @@ function engineRequest(parameters) {
   if (most !== undefined && most !== null) request.max_tokens = most;
   if (parameters.tools?.length && parameters.tool_choice !== "none") request.tools = parameters.tools;
   return request;
+}
+
+/** Unique enough for the life of a page. */
+function randomId() {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -12,6 +12,7 @@ import { OutcropError, abortReason } from "./errors.js";
  * @typedef {object} Hooks
  * @property {(progress: Progress) => void} [onProgress]
  * @property {(text: string) => void} [onDelta]
+ * @property {(call: import("./worker.js").ToolCall) => void} [onCall]
  * @property {AbortSignal | null} [signal] sends `abort`; what the worker answers to that still settles the promise
  */
 
@@ -101,6 +102,9 @@ export class EngineWorker {
         break;
       case "delta":
         entry.hooks.onDelta?.(data.text);
+        break;
+      case "call":
+        entry.hooks.onCall?.(data.call);
         break;
       case "result":
         this.#pending.delete(data.id);

@@ -2,13 +2,14 @@
 // The engine's worker: a thin wrapper that turns messages into calls of the wasm module `pkg/outcrop.js`.
 //
 // PROTOCOL. Every request has a `type` and an `id` chosen by the sender, unique among requests under way. Its answers carry the
-// same `id`: any number of `progress` or `delta` messages, then exactly one `result` or `error`. `abort` is the only message
+// same `id`: any number of `progress`, `delta` or `call` messages, then exactly one `result` or `error`. `abort` is the only message
 // without an answer. Requests may be sent at once, before the worker has loaded anything, and may overlap: chats and scores run one
 // after another in the order in which they came, everything else is answered straight away.
 //
 //   request                                    progress / delta                    result.value
 //   {type: "load",   id, options}              {type: "progress", id, progress}*   Stats
 //   {type: "chat",   id, request}              {type: "delta", id, text}*          Reply
+//                                              {type: "call", id, call}*           of the request's tools: ToolCall
 //   {type: "score",  id, ids: Uint32Array}                                         Float32Array [ids.length, n_vocab] logits
 //   {type: "encode", id, text}                                                     Uint32Array
 //   {type: "decode", id, ids: Uint32Array}                                         string
@@ -75,11 +76,13 @@ import init, { Engine, delete_model, models } from "./pkg/outcrop.js";
  * @property {string | string[]} [stop]
  *
  * @typedef {object} Reply
- * @property {string} text the whole answer: all deltas in a row
+ * @property {string} text the whole answer, as the model wrote it
  * @property {number[]} ids its tokens, also the one that ended it
  * @property {"stop" | "length" | "abort"} finish_reason
  * @property {{prompt_tokens: number, completion_tokens: number, total_tokens: number, cached_tokens: number}} usage
  * @property {Timings} timings
+ *
+ * @typedef {{name: string, arguments: string}} ToolCall `arguments` is JSON text
  *
  * @typedef {object} Timings rates are 0 where there was nothing to time
  * @property {number} time_to_first_token_ms
@@ -125,6 +128,7 @@ import init, { Engine, delete_model, models } from "./pkg/outcrop.js";
  *
  * @typedef {{type: "progress", id: number, progress: Progress}
  *   | {type: "delta", id: number, text: string}
+ *   | {type: "call", id: number, call: ToolCall}
  *   | {type: "result", id: number, value: any}
  *   | {type: "error", id: number, error: ErrorInfo}} Response
  */
@@ -189,7 +193,12 @@ async function answer(request, signal) {
       return next.stats();
     }
     case "chat":
-      return loaded().chat(request.request, (/** @type {string} */ text) => post({ type: "delta", id, text }), signal);
+      return loaded().chat(
+        request.request,
+        (/** @type {string | undefined} */ text, /** @type {ToolCall} */ call) =>
+          post(text === undefined ? { type: "call", id, call } : { type: "delta", id, text }),
+        signal,
+      );
     case "score":
       return loaded().score(request.ids, signal);
     case "encode":

@@ -1,9 +1,9 @@
-// OpenAI's shapes, streams, aborts and tool calls, without a browser: the engine is played by a function.
+// OpenAI's shapes, streams, aborts and tool calls, without a browser: the engine is played by a function. What is a tool call in a
+// text is the engine's business (tests/text_tools.rs).
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Completions } from "../../www/completions.js";
-import { ToolCallReader } from "../../www/tool-calls.js";
 import { explain, size } from "../../www/page/words.js";
 
 /** @typedef {import("../../www/completions.js").ChatCompletionChunk} ChatCompletionChunk */
@@ -12,7 +12,7 @@ const USAGE = { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10, cached
 const messages = [{ role: /** @type {const} */ ("user"), content: "Hi" }];
 
 /**
- * @param {string[]} deltas what the engine says, one piece after another
+ * @param {(string | {name: string, arguments: string})[]} deltas what the engine says and calls, one after another
  * @param {{finish_reason?: string, error?: Error, endless?: boolean}} [how]
  */
 function completions(deltas, { finish_reason = "stop", error, endless = false } = {}) {
@@ -20,12 +20,13 @@ function completions(deltas, { finish_reason = "stop", error, endless = false } 
   const seen = { request: null, aborted: false };
   const engine = {
     /** @param {any} message @param {any} hooks */
-    async request(message, { onDelta, signal }) {
+    async request(message, { onDelta, onCall, signal }) {
       seen.request = message.request;
       signal.addEventListener("abort", () => (seen.aborted = true));
       for (let i = 0; endless ? !signal.aborted : i < deltas.length; i++) {
         await new Promise((resolve) => setTimeout(resolve));
-        onDelta(deltas[i % deltas.length]);
+        const part = deltas[i % deltas.length];
+        typeof part === "string" ? onDelta(part) : onCall(part);
       }
       if (error) throw error;
       return { text: deltas.join(""), finish_reason: signal.aborted ? "abort" : finish_reason, usage: USAGE, timings: {} };
@@ -114,42 +115,35 @@ test("leaving the loop stops the engine", async () => {
 test("an engine's error ends the stream after what was said", async () => {
   const error = Object.assign(new Error("gone"), { code: "gpu_lost" });
   const stream = await completions(["a", "b"], { error }).completions.create({ messages, stream: true });
-  await assert.rejects(all(stream), { code: "gpu_lost" });
+  let said = "";
+  await assert.rejects(async () => {
+    for await (const { choices } of stream) said += choices[0]?.delta.content ?? "";
+  }, { code: "gpu_lost" });
+  assert.equal(said, "ab");
   await assert.rejects(completions([], { error }).completions.create({ messages }), { code: "gpu_lost" });
 });
 
-test("tool calls come beside the text, however the text is cut", async () => {
-  const text = 'Sure.\n<tool_call>\n{"name": "score", "arguments": {"who": "Ada </x>"}}\n</tool_call>\n<tool_call>\n{"name": "now"}\n</tool_call>';
+test("tool calls come beside the text", async () => {
   const tools = [{ type: /** @type {const} */ ("function"), function: { name: "score" } }];
-  for (const n of [1, 3, 7, text.length]) {
-    const pieces = text.match(new RegExp(`[^]{1,${n}}`, "g")) ?? [];
-    const { choices } = await completions(pieces).completions.create({ messages, tools });
-    const choice = choices[0];
-    assert.equal(choice?.finish_reason, "tool_calls");
-    assert.equal(choice?.message.content, "Sure.\n");
-    assert.deepEqual(
-      choice?.message.tool_calls?.map(({ type, function: f }) => ({ type, ...f })),
-      [
-        { type: "function", name: "score", arguments: '{"who":"Ada </x>"}' },
-        { type: "function", name: "now", arguments: "{}" },
-      ],
-    );
-    const chunks = await all(await completions(pieces).completions.create({ messages, tools, stream: true }));
-    assert.deepEqual(chunks.flatMap(({ choices }) => choices[0]?.delta.tool_calls ?? []).map(({ index }) => index), [0, 1]);
-  }
-  const untouched = await completions([text]).completions.create({ messages });
-  assert.equal(untouched.choices[0]?.message.content, text, "without tools, text is text");
-});
+  const parts = ["Sure.", { name: "score", arguments: '{"who": "Ada"}' }, { name: "now", arguments: "{}" }];
+  const { completions: api, seen } = completions(parts);
+  const { choices } = await api.create({ messages, tools });
+  assert.deepEqual(seen.request.tools, tools);
+  assert.equal(choices[0]?.finish_reason, "tool_calls");
+  assert.equal(choices[0]?.message.content, "Sure.");
+  const calls = choices[0]?.message.tool_calls ?? [];
+  assert.deepEqual(calls.map(({ type, function: called }) => ({ type, ...called })), [
+    { type: "function", name: "score", arguments: '{"who": "Ada"}' },
+    { type: "function", name: "now", arguments: "{}" },
+  ]);
+  assert.equal(new Set(calls.map(({ id }) => id)).size, 2);
+  const chunks = await all(await completions(parts).completions.create({ messages, tools, stream: true }));
+  assert.deepEqual(chunks.flatMap(({ choices }) => choices[0]?.delta.tool_calls ?? []).map(({ index }) => index), [0, 1]);
+  const only = await completions(parts.slice(1)).completions.create({ messages, tools });
+  assert.equal(only.choices[0]?.message.content, null);
 
-test("what only looks like a tool call is content", () => {
-  for (const text of ["a < b <tool", "<tool_call>not json</tool_call>!", "<tool_call>{\"name\": 3}</tool_call>", "x <tool_call>{\"name\": \"cut", "<tool_calls>"]) {
-    const reader = new ToolCallReader();
-    let content = "";
-    for (const character of text) content += reader.push(character).content;
-    const end = reader.finish();
-    assert.equal(content + end.content, text);
-    assert.deepEqual(end.calls, []);
-  }
+  await api.create({ messages, tools, tool_choice: "none" });
+  assert.ok(!("tools" in seen.request), "the model does not hear of tools that it must not use");
 });
 
 test("numbers and errors in words", () => {
