@@ -35,7 +35,7 @@
 //   "download"   from the network; each chunk is stored and handed to the device as it arrives
 //   "cache"      from IndexedDB, without any request
 //   "file"       from a local file
-//   "upload"     the last bytes are on their way to the device
+//   "upload"     the device takes the last bytes and gets its kernels ready
 //   "compile"    the first pass runs, which compiles what is not compiled yet
 //   "ready"      the last event of a load that worked
 // If a GPU fails half-way and `backend` is "auto", the same phases run again with `backend: "cpu"`.
@@ -47,8 +47,9 @@ import init, { Engine, delete_model, models } from "./pkg/outcrop.js";
  * @property {string} [url] address of a GGUF, best an absolute one; this or `file`
  * @property {Blob} [file] a GGUF picked by the visitor; it is read where it lies, and not stored
  * @property {string} [name] what to call the model in `stats()`; else the file's own name
- * @property {"auto" | "webgpu" | "cpu"} [backend] "auto": WebGPU where it works, else the CPU
- * @property {number} [n_ctx] tokens in the context, at most what the model was trained for
+ * @property {"auto" | "webgpu" | "cpu"} [backend] "auto": WebGPU where there is a real GPU and it works, else the CPU
+ * @property {number} [n_ctx] tokens in the context, at most what the model was trained for; else that, up to 16384 on WebGPU and
+ *   8192 on the CPU
  * @property {"f32" | "f16"} [kv] how keys and values are stored
  *
  * @typedef {object} Progress
@@ -106,7 +107,7 @@ import init, { Engine, delete_model, models } from "./pkg/outcrop.js";
  *   `stored`: the model is in IndexedDB; `why`: the reason if it is not
  * @property {{device_ms: number, header_ms: number, read_ms: number, upload_ms: number, compile_ms: number, total_ms: number}} load
  *   the parts of the load: getting the device; until the header was understood; until the last byte was read (uploads overlap with
- *   it); the wait for the device after that; the first pass. `total_ms` has a failed try on another backend in it
+ *   it); the wait for the device and its kernels after that; the first pass. `total_ms` has a failed try on another backend in it
  * @property {{prompt: number, completion: number, cached: number}} tokens sums over all chats
  * @property {Timings | null} last of the last chat
  *

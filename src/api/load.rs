@@ -5,10 +5,14 @@ use std::cell::Cell;
 use serde::Serialize;
 use web_sys::AbortSignal;
 
-use super::host::{EventLoop, WebHost};
+use super::host::{EventLoop, WebHost, adapter_words};
 use crate::{
     Error, Result,
-    backend::{Backend, KvType, cpu::Cpu, gpu::Gpu},
+    backend::{
+        Backend, KvType,
+        cpu::Cpu,
+        gpu::{Gpu, GpuOptions},
+    },
     generate::{About, Options, Received, Receiver, Session},
     source::{
         Sink,
@@ -145,8 +149,13 @@ async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnM
 
 async fn load_gpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
     let start_ms = now_ms();
-    let gpu = Gpu::new(Default::default()).await?;
-    let adapter = gpu.info().name.clone();
+    let options = GpuOptions {
+        // A GPU played by the CPU is slower than the CPU; whoever asks for it by name gets it.
+        allow_software: request.device == Some(Device::WebGpu),
+        ..GpuOptions::default()
+    };
+    let gpu = Gpu::new(options).await?;
+    let adapter = adapter_words().await.unwrap_or_else(|| gpu.info().name.clone());
     let mut loaded = load_on(gpu, Device::WebGpu, AnySession::Gpu, start_ms, request, signal, report).await?;
     loaded.adapter = Some(adapter);
     Ok(loaded)

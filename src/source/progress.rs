@@ -14,7 +14,7 @@ pub enum Phase {
     Cache,
     /// Bytes come from a local file.
     File,
-    /// The last bytes are on their way to the device.
+    /// The device takes the last bytes and gets its kernels ready.
     Upload,
     /// The first pass runs, which compiles what is not compiled yet.
     Compile,

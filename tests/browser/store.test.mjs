@@ -203,12 +203,26 @@ describe('store', { skip: skipWithout('chromium') }, () => {
     assert.equal(scores.error, undefined);
   }));
 
+  /** Starts the worker in a world that is changed before it. @param {string} change a script @param {boolean} [gpu] */
+  async function visitChanged(change, gpu = false) {
+    if (gpu) {
+      await context.close();
+      context = await launchChromium();
+    }
+    // What is sent before the engine's own listener is there must not get lost.
+    const script = `${change};
+      const early = [], keep = (event) => early.push(event.data);
+      addEventListener('message', keep);
+      import('/worker.js').then(() => {
+        removeEventListener('message', keep);
+        for (const data of early) dispatchEvent(new MessageEvent('message', { data }));
+      });`;
+    site.fault('/changed.js', { body: script });
+    await visit('/changed.js');
+  }
+
   it('runs where there is no storage at all', scene(async () => {
-    const worker = `Object.defineProperty(self, 'indexedDB', { value: null });
-      const early = []; const keep = (e) => early.push(e.data); addEventListener('message', keep);
-      import('/worker.js').then(() => { removeEventListener('message', keep); for (const data of early) dispatchEvent(new MessageEvent('message', { data })); });`;
-    site.fault('/no-storage.js', { body: worker });
-    await visit('/no-storage.js');
+    await visitChanged(`Object.defineProperty(self, 'indexedDB', { value: null })`);
     const { value, error } = await load('tiny.gguf');
     assert.equal(error, undefined);
     assert.equal(value.source.stored, false);
@@ -275,6 +289,43 @@ describe('store', { skip: skipWithout('chromium') }, () => {
     assert.ok(performance.now() - start < 5000, `${performance.now() - start} ms, of ten seconds for all`);
     models.fault('/big.gguf', { body: big, headers: CORS });
     assert.equal((await load('big.gguf')).value.source.kind, 'network');
+  }));
+
+  it('goes on with the CPU when the GPU is lost during the load, and does not download again', scene(async () => {
+    await visitChanged(
+      `Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { get: () => false });
+      const request = GPUAdapter.prototype.requestDevice;
+      GPUAdapter.prototype.requestDevice = async function (descriptor) {
+        const device = await request.call(this, descriptor);
+        addEventListener('message', ({ data }) => data === 'lose it' && device.destroy());
+        return device;
+      };
+      const post = postMessage;
+      self.postMessage = (message, ...rest) => {
+        if (message.progress?.phase === 'upload' && message.progress.backend === 'webgpu') dispatchEvent(new MessageEvent('message', { data: 'lose it' }));
+        post(message, ...rest);
+      }`,
+      true,
+    );
+    const { value, error, progress } = await ask({ type: 'load', options: { url: `${models.url}tiny.gguf`, backend: 'auto' } });
+    assert.equal(error, undefined);
+    assert.equal(value.backend, 'cpu');
+    assert.match(value.fallback, /GPU/);
+    assert.deepEqual([...new Set(progress.map((p) => `${p.backend} ${p.phase}`))].slice(-4), ['cpu cache', 'cpu upload', 'cpu compile', 'cpu ready']);
+    assert.match(progress.at(-1)?.note ?? '', /running on the CPU/);
+    assert.equal(requestsOf('tiny.gguf'), 1);
+    assert.equal((await ask({ type: 'score', ids: new Uint32Array([1, 2, 3]) })).error, undefined);
+  }));
+
+  it('tells everyone when the engine has crashed', scene(async () => {
+    await visitChanged(`addEventListener('message', ({ data }) => data.type === 'models' && Object.defineProperty(self, 'performance', { value: null }))`);
+    assert.equal((await load('tiny.gguf')).error, undefined);
+    await stored(); // takes the clock away, without which the engine panics
+    const both = await Promise.all([ask({ type: 'score', ids: new Uint32Array([1]) }), ask({ type: 'score', ids: new Uint32Array([2]) })]);
+    assert.deepEqual(both.map(({ error }) => error?.code), ['engine_crashed', 'engine_crashed']);
+    assert.match(both[0].error?.message ?? '', /clock/);
+    assert.equal((await ask({ type: 'stats' })).error?.code, 'engine_crashed');
+    errors = []; // the panic's own report
   }));
 
   it('reads a local file where it lies', scene(async () => {

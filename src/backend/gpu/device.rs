@@ -122,10 +122,9 @@ impl Gpu {
         let adapter_info = adapter.get_info();
         let software = adapter_info.device_type == wgpu::DeviceType::Cpu;
         if software && !options.allow_software {
-            return Err(no_gpu(format!(
-                "the only adapter, {}, computes on the CPU",
-                adapter_info.name
-            )));
+            return Err(no_gpu(
+                "the only adapter computes on the CPU, and slower than this engine does by itself",
+            ));
         }
         let mut limits = wgpu::Limits::default();
         if !options.default_limits {
