@@ -3,13 +3,13 @@
 //!
 //! Random *bytes*: every encoding of quants and scales occurs, only the f16 scales are chosen so that weights stay small.
 
+mod common;
 #[path = "common/gguf_writer.rs"]
 mod gguf_writer;
 
 use gguf_writer::GgufWriter;
 use half::{bf16, f16};
-use outcrop::Error;
-use outcrop::backend::gpu::{Gpu, GpuOptions};
+use outcrop::backend::gpu::GpuOptions;
 use outcrop::backend::{Backend, KvType, Pass, Want, cpu};
 use outcrop::gguf::{GgmlType, Gguf};
 use outcrop::model::{Loader, Model};
@@ -135,9 +135,7 @@ fn gpu() {
         default_limits: true,
         ..Default::default()
     };
-    match pollster::block_on(Gpu::new(options)) {
-        Ok(gpu) => compare(gpu),
-        Err(Error::NoGpu { what }) => println!("SKIPPED: no GPU: {what}"),
-        Err(e) => panic!("{e}"),
+    if let Some(gpu) = common::gpu::open(options) {
+        compare(gpu);
     }
 }

@@ -54,21 +54,13 @@ fn max_abs(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).fold(0.0, worst)
 }
 
-/// A device with WebGPU's default limits, or `None` and a word about it.
+/// A device with WebGPU's default limits.
 fn open_gpu() -> Option<Gpu> {
-    let options = GpuOptions {
+    common::gpu::open(GpuOptions {
         n_ubatch: 512,
         default_limits: true,
         ..Default::default()
-    };
-    match pollster::block_on(Gpu::new(options)) {
-        Ok(gpu) => Some(gpu),
-        Err(Error::NoGpu { what }) => {
-            println!("SKIPPED: no GPU: {what}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    }
+    })
 }
 
 /// The first tokens of the oracle's prompt, cut in several ways that the state must bridge.
