@@ -147,7 +147,7 @@ const kernels = [
   { name: "simd dot4: half the columns", from: "(acc[t][0] + acc[t][1]).sum()", to: "acc[t][0].sum()" },
   { name: "simd ssm: no D", after: "fn ssm_update(", from: "sum.sum() + d * x[p]", to: "sum.sum()" },
   { name: "simd ssm: no decay", from: "decay * F32x4::load(s)", to: "F32x4::load(s)" },
-  { name: "simd ssm: an odd d_state", test: "mamba", from: "n % 4 != 0", to: "n % 4 > 4" },
+  { name: "simd ssm: an odd d_state", test: "mamba", from: "!n.is_multiple_of(4)", to: "false" },
   { name: "simd attention: not normalised", from: "score * inv", to: "score" },
   { name: "simd rms_norm: no gamma", from: "x[i] * scale * gamma[i]", to: "x[i] * scale" },
 ];
