@@ -143,7 +143,12 @@ const kernels = [
   { name: "simd q4_0: one half twice", after: "fn q4_0(", from: "q.shift_right(4).minus(8)", to: "q.and(0xf).minus(8)" },
   { name: "simd f16: no sign", test: "rows", from: "(h & 0x8000) << 16", to: "0" },
   { name: "simd dot: one sum of four lost", after: "pub fn dot(", from: "(acc[2] + acc[3])", to: "acc[2]" },
-  { name: "simd dot: what is left over after sixteens", test: "attention", after: "pub fn dot(", from: ".sum() + tail", to: ".sum()" },
+  {
+    name: "simd dot: what is left over after sixteens",
+    test: "attention",
+    from: "((acc[0] + acc[1]) + (acc[2] + acc[3])).sum() + tail",
+    to: "((acc[0] + acc[1]) + (acc[2] + acc[3])).sum()",
+  },
   { name: "simd dot4: half the columns", from: "(acc[t][0] + acc[t][1]).sum()", to: "acc[t][0].sum()" },
   { name: "simd ssm: no D", after: "fn ssm_update(", from: "sum.sum() + d * x[p]", to: "sum.sum()" },
   { name: "simd ssm: no decay", from: "decay * F32x4::load(s)", to: "F32x4::load(s)" },
