@@ -321,7 +321,9 @@ describe('store', { skip: skipWithout('chromium') }, () => {
     await visitChanged(`addEventListener('message', ({ data }) => data.type === 'models' && Object.defineProperty(self, 'performance', { value: null }))`);
     assert.equal((await load('tiny.gguf')).error, undefined);
     await stored(); // takes the clock away, without which the engine panics
-    const both = await Promise.all([ask({ type: 'score', ids: new Uint32Array([1]) }), ask({ type: 'score', ids: new Uint32Array([2]) })]);
+    /** @param {string} content */
+    const chat = (content) => ask({ type: 'chat', request: { messages: [{ role: 'user', content }], max_tokens: 1 } });
+    const both = await Promise.all([chat('one'), chat('two')]);
     assert.deepEqual(both.map(({ error }) => error?.code), ['engine_crashed', 'engine_crashed']);
     assert.match(both[0].error?.message ?? '', /clock/);
     assert.equal((await ask({ type: 'stats' })).error?.code, 'engine_crashed');
