@@ -128,6 +128,7 @@ build() {
   cp node_modules/marked/LICENSE www/vendor/marked.LICENSE
   cp node_modules/marked/lib/marked.esm.js www/vendor/
   cp node_modules/marked/lib/marked.d.ts www/vendor/marked.esm.d.ts
+  node_modules/.bin/tsc --project tsconfig.types.json
   cmp -s "$demo" "www/$demo" || { mkdir -p "www/${demo%/*}" && cp "$demo" "www/$demo"; }
 }
 
