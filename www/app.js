@@ -116,7 +116,8 @@ async function showRuns() {
   const stats = await outcrop.stats();
   const rate = stats.last?.decode_tokens_per_second;
   say("status", [`${choice.name} on the ${device(stats.backend)}`, ...(rate ? [speed(rate)] : [])].join(" · "));
-  const why = stats.fallback ? ` The GPU is not used: ${stats.fallback}.` : "";
+  // The reason is an error's message, which begins with the same words.
+  const why = stats.fallback ? ` The GPU is not used: ${stats.fallback.replace(/^WebGPU is not available: /, "")}.` : "";
   const stored = stats.source.stored || !stats.source.why ? "" : ` Not stored in this browser: ${stats.source.why}.`;
   byId("status").title = stats.adapter ?? "";
   say("fallback", `${why}${stored}`.trim());
