@@ -1,7 +1,7 @@
 //! A chat with a GGUF in the terminal.
 //!
 //! ```text
-//! cargo run --release --example chat -- --model M.gguf [--backend reference|cpu|gpu] [--system TEXT] [--prompt TEXT]
+//! cargo run --release --example chat -- --model M.gguf [--backend reference|cpu|cpu-f32|gpu] [--system TEXT] [--prompt TEXT]
 //!     --prompt TEXT        answer this one message and leave; without it, every line of input is a message
 //!     --system TEXT        system message
 //!     --temperature X      0 (the default) takes the likeliest token; also --top-p, --top-k, --min-p, --repetition-penalty
@@ -104,6 +104,7 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     match args.backend.as_str() {
         "reference" => chat(args, Reference::new(N_UBATCH)).await,
         "cpu" => chat(args, Cpu::new(N_UBATCH)).await,
+        "cpu-int8" => chat(args, Cpu::int8(N_UBATCH)).await,
         "gpu" => {
             chat(
                 args,
@@ -115,7 +116,7 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             )
             .await
         }
-        other => Err(format!("--backend {other}: it must be reference, cpu or gpu").into()),
+        other => Err(format!("--backend {other}: it must be reference, cpu, cpu-int8 or gpu").into()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Scores token sequences: the logits of every position, or the greedy continuation.
 //!
 //! ```text
-//! cargo run --release --example score -- --model M.gguf --tokens T.json --backend reference|cpu|gpu --out L.f32
+//! cargo run --release --example score -- --model M.gguf --tokens T.json --backend reference|cpu|cpu-f32|gpu --out L.f32
 //!     --tokens T.json   [[ids], ..]
 //!     --out L.f32       little-endian f32 logits, [n_vocab] for every position of every sequence in turn
 //!     --greedy N        print the next N greedy ids of each sequence as JSON; ends of text do not end it
@@ -97,6 +97,7 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     match args.backend.as_str() {
         "reference" => score(args, &prompts, Reference::new(args.ubatch)).await,
         "cpu" => score(args, &prompts, Cpu::new(args.ubatch)).await,
+        "cpu-int8" => score(args, &prompts, Cpu::int8(args.ubatch)).await,
         "gpu" => {
             score(
                 args,
@@ -109,7 +110,7 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             )
             .await
         }
-        other => Err(format!("--backend {other}: it must be reference, cpu or gpu").into()),
+        other => Err(format!("--backend {other}: it must be reference, cpu, cpu-int8 or gpu").into()),
     }
 }
 

@@ -14,7 +14,21 @@ use outcrop::{
 };
 use serde_json::{Value, json};
 
-fn assert_golden<B: Backend>(mut session: Session<B>, cases: &[Value]) {
+/// Where a margin is below `tolerance`, the runner-up is right too, and what follows it is anybody's guess.
+fn is_golden(reply: &Reply, case: &Value, tolerance: f64) -> bool {
+    let (want, second) = (ids(&case["completion_ids"]), ids(&case["second_ids"]));
+    let finish = if case["finished"] == true {
+        FinishReason::Stop
+    } else {
+        FinishReason::Length
+    };
+    match (0..want.len()).find(|&i| reply.ids.get(i) != Some(&want[i])) {
+        None => reply.ids == want && reply.text == case["completion"] && reply.finish_reason == finish,
+        Some(i) => case["margins"][i].as_f64().unwrap() < tolerance && reply.ids.get(i) == Some(&second[i]),
+    }
+}
+
+fn assert_golden<B: Backend>(mut session: Session<B>, cases: &[Value], tolerance: f64) {
     let options = Options {
         max_tokens: Some(160),
         ..Options::default()
@@ -22,12 +36,7 @@ fn assert_golden<B: Backend>(mut session: Session<B>, cases: &[Value]) {
     let mut failures = Vec::new();
     for case in cases {
         let reply = chat(&mut session, &NativeHost::new(), &request(case), &options).unwrap();
-        let finish = if case["finished"] == true {
-            FinishReason::Stop
-        } else {
-            FinishReason::Length
-        };
-        if reply.ids != ids(&case["completion_ids"]) || reply.text != case["completion"] || reply.finish_reason != finish {
+        if !is_golden(&reply, case, tolerance) {
             failures.push(format!(
                 "{}: {:?}, expected {}",
                 case["category"], reply.text, case["completion"]
@@ -51,20 +60,28 @@ fn assert_golden<B: Backend>(mut session: Session<B>, cases: &[Value]) {
 
 #[test]
 fn golden_answers_on_cpu() {
-    assert_golden(cpu(2048), &golden());
+    assert_golden(cpu(2048), &golden(), 0.0);
+}
+
+#[test]
+fn golden_answers_with_8_bit_activations() {
+    assert_golden(open(Cpu::int8(512), 2048), &golden(), 0.3);
 }
 
 /// The plain loops are slow: every tenth answer.
 #[test]
 fn golden_answers_on_reference() {
     let cases: Vec<Value> = golden().into_iter().step_by(10).collect();
-    assert_golden(open(Reference::new(64), 1024), &cases);
+    assert_golden(open(Reference::new(64), 1024), &cases, 0.0);
 }
 
-/// Batches of any size, down to token by token, give the same ids.
+/// Batches of any size, down to token by token, give the same ids, close calls included: products have the same bits.
 #[test]
 fn batch_size_makes_no_difference() {
     let case = &golden()[1];
+    let expected = chat(&mut cpu(1024), &NativeHost::new(), &request(case), &Options::default())
+        .unwrap()
+        .ids;
     for n_ubatch in [1, 3, 16, 500] {
         let reply = chat(
             &mut open(Cpu::new(n_ubatch), 1024),
@@ -73,7 +90,7 @@ fn batch_size_makes_no_difference() {
             &Options::default(),
         )
         .unwrap();
-        assert_eq!(reply.ids, ids(&case["completion_ids"]), "n_ubatch {n_ubatch}");
+        assert_eq!(reply.ids, expected, "n_ubatch {n_ubatch}");
     }
 }
 

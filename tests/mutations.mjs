@@ -16,6 +16,7 @@ export const tests = {
   rows: { target: "gguf_quant", filter: "simd_rows_bit_for_bit", says: /differ, first \[/ },
   reference: { target: "golden_small", filter: "reference", says: /max abs/ },
   cpu: { target: "golden_small", filter: "cpu", says: /max abs/ },
+  int8: { target: "lib", filter: "products_are_exact_and_the_same_in_every_build", says: /, not / },
   greedy: { target: "golden_small", filter: "lowest_of_equals_on_every_backend", says: /greedy token of/ },
   gpu: { target: "golden_small", filter: "gpu", says: /max abs|greedy token/ },
   batch: { target: "golden_small", filter: "gpu_batch", says: /max abs|greedy token/ },
@@ -157,6 +158,18 @@ const kernels = [
   { name: "simd rms_norm: no gamma", from: "x[i] * scale * gamma[i]", to: "x[i] * scale" },
 ];
 
+const INT8 = "src/backend/cpu/int8/kernels.rs";
+const int8 = [
+  { name: "int8: mins 4..8 without their top bits", from: "h[i] >> 4 | (m[i] >> 2) & 0x30", to: "h[i] >> 4" },
+  { name: "int8 q4_k: scale of the other nibble", after: "impl Format for Q4K", from: "R::mul_add(sums[t], s1, dots[t])", to: "R::mul_add(sums[t], s0, dots[t])" },
+  { name: "int8: min added", from: "R::sub_scaled(acc[t], offset, R::mul(dmin, dx))", to: "R::add_scaled(acc[t], offset, R::mul(dmin, dx))" },
+  { name: "int8 q5_k: fifth bit forgotten", from: "R::or(R::and(R::shr::<4>(R::bytes(&qs[g])), 0x0f), fifth::<R, HIGH>(&tile.qh[g]))", to: "R::and(R::shr::<4>(R::bytes(&qs[g])), 0x0f)" },
+  { name: "int8 q6_k: no offset", from: "R::int(xs[t][b].minus_32[sub_block])", to: "R::int(0)" },
+  { name: "int8 q6_k: other half's low bits", from: "8 * (S % 2) + g", to: "8 * (1 - S % 2) + g" },
+  { name: "int8 q8_0: unsigned", from: "R::dot_signed(dots[t], w, four(&xs[t][b].q, 4 * g))", to: "R::dot(dots[t], R::and(w, 0x7f), four(&xs[t][b].q, 4 * g))" },
+  { name: "int8 q4_0: nibbles swapped", from: "R::dot(dots[t], low, four(&xs[t][b].q, 4 * g))", to: "R::dot(dots[t], high, four(&xs[t][b].q, 4 * g))" },
+];
+
 const shader = (name) => `shaders/${name}.wgsl`;
 const shaders = [
   { name: "silu: sigmoid upside down", file: "math", from: "min(-v, 80.0)", to: "min(v, 80.0)" },
@@ -248,5 +261,6 @@ export const mutants = [
   ...reference.map((mutant) => ({ test: "reference", file: REFERENCE, ...mutant })),
   ...backend.map((mutant) => ({ test: "reference", file: BACKEND, ...mutant })),
   ...kernels.map((mutant) => ({ test: "cpu", file: KERNELS, ...mutant })),
+  ...int8.map((mutant) => ({ test: "int8", file: INT8, ...mutant })),
   ...shaders.map((mutant) => ({ test: "gpu", ...mutant, name: `gpu ${mutant.name}`, file: shader(mutant.file) })),
 ];

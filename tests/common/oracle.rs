@@ -89,6 +89,13 @@ impl Oracle {
         }
     }
 
+    /// How far llama.cpp's own 8-bit activations are from exact, over all positions: mean KL divergence, and the share of equal top-1.
+    pub fn llamacpp(&self, name: &str, n: usize) -> (f64, f64) {
+        let g = &self.manifest["models"][name]["prompts"][n.to_string()];
+        let number = |key: &str| g[key].as_f64().expect("a number in the manifest");
+        (number("llamacpp_kl"), number("llamacpp_top1"))
+    }
+
     /// Named activations of the 7-token prompt, last form of each: `(name, [n, width])`.
     pub fn activations(&self, name: &str) -> Vec<(String, Vec<f32>)> {
         let dir = self.dir.join(format!("golden/acts-{name}"));
@@ -121,6 +128,9 @@ impl Backends {
     }
     pub fn cpu(oracle: &Oracle, name: &str, n_ubatch: u32) -> Model<cpu::Cpu> {
         oracle.load(name, cpu::Cpu::new(n_ubatch), 100_003)
+    }
+    pub fn cpu_int8(oracle: &Oracle, name: &str, n_ubatch: u32) -> Model<cpu::Cpu> {
+        oracle.load(name, cpu::Cpu::int8(n_ubatch), 100_003)
     }
 }
 

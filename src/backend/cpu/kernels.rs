@@ -3,9 +3,10 @@
 //! What is not overridden here runs the specification in [`super::reference`].
 
 use super::{
-    Kernels, Kv, Matrix,
+    Kernels, Kv, Matrix, Scratch, int8,
     reference::{self, silu},
     simd::{F32x4, I8x16, U8x16},
+    tiles,
 };
 use crate::gguf::{GgmlType, quant};
 use half::f16;
@@ -14,8 +15,15 @@ use half::f16;
 pub struct Simd;
 
 impl Kernels for Simd {
-    fn matmul(w: &Matrix, x: &[f32], y: &mut [f32], y_stride: usize, col: usize, row: &mut [f32]) {
-        let (n_cols, row) = (w.n_cols, &mut row[..w.n_cols]);
+    fn is_tiled(ty: GgmlType) -> bool {
+        tiles::is_tiled(ty)
+    }
+
+    fn matmul(w: &Matrix, x: &[f32], y: &mut [f32], y_stride: usize, col: usize, scratch: &mut Scratch) {
+        if w.tiled {
+            return int8::matmul(w, x, y, y_stride, col, scratch);
+        }
+        let (n_cols, row) = (w.n_cols, &mut scratch.row[..w.n_cols]);
         for r in 0..w.n_rows {
             dequantize_row(w.ty, w.row(r), row);
             let mut out = y[col + r..].iter_mut().step_by(y_stride);

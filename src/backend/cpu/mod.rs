@@ -1,21 +1,26 @@
-//! The CPU backend: weights as they stand in the file, activations and state in plain vectors, one thread.
+//! The CPU backend: the file's weights, activations and state in plain vectors, one thread.
 //!
 //! [`CpuBackend`] owns the buffers and walks the ops; what it computes with is a [`Kernels`] table. [`Reference`] uses the plain
-//! loops of [`reference`] and is the specification; [`Cpu`] overrides the hot ones with SIMD and must agree with it.
+//! loops of [`reference`] and is the specification. [`Cpu`] overrides the hot ones with SIMD and must agree with it. Made with
+//! [`Cpu::int8`] it rounds activations to 8 bits for the matrix products, as llama.cpp's CPU path does: several times as fast, and held to a
+//! statistical bound.
 
 pub mod reference;
 pub mod kernels;
 pub mod simd;
+pub mod int8;
+pub mod tiles;
 
 use super::{Attention, Backend, Buf, KvType, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
 use crate::{Error, Result, gguf::GgmlType};
+use int8::activations::{Block32, Block256};
 pub use kernels::Simd;
 pub use reference::Plain;
 use std::marker::PhantomData;
 
 /// Plain loops: the oracle of every other backend.
 pub type Reference = CpuBackend<Plain>;
-/// SIMD kernels with f32 activations.
+/// SIMD kernels.
 pub type Cpu = CpuBackend<Simd>;
 
 /// A weight matrix in memory.
@@ -26,16 +31,62 @@ pub struct Matrix {
     pub n_rows: usize,
     /// Input features.
     pub n_cols: usize,
-    /// `[n_rows]` rows of blocks, as in the file.
+    /// Whether rows are interleaved in [`tiles`].
+    pub tiled: bool,
+    /// Rows of blocks, as in the file; or tiles of them, the last one filled up with zeros.
     pub data: Vec<u8>,
 }
 
 impl Matrix {
-    /// The blocks of row `r`.
+    /// The blocks of row `r`; of a matrix that is not tiled.
     pub fn row(&self, r: usize) -> &[u8] {
+        debug_assert!(!self.tiled);
         let bytes = self.ty.row_bytes(self.n_cols);
         &self.data[r * bytes..(r + 1) * bytes]
     }
+
+    /// The blocks of row `r`, of any matrix; `scratch` is where they are put together.
+    fn any_row<'a>(&'a self, r: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        if !self.tiled {
+            return self.row(r);
+        }
+        let bytes = self.ty.row_bytes(self.n_cols);
+        let tile = &self.data[r / tiles::ROWS * tiles::ROWS * bytes..][..tiles::ROWS * bytes];
+        scratch.resize(bytes, 0);
+        tiles::unpack_row(self.ty, tile, r % tiles::ROWS, scratch);
+        scratch
+    }
+
+    /// Takes bytes of the file's rows, `offset` bytes from the first; in order, without gaps. Rows become tiles as soon as eight are
+    /// there.
+    fn write(&mut self, offset: usize, bytes: &[u8], scratch: &mut Vec<u8>) {
+        let end = offset + bytes.len();
+        self.data[offset..end].copy_from_slice(bytes);
+        if !self.tiled || bytes.is_empty() {
+            return;
+        }
+        let row = self.ty.row_bytes(self.n_cols);
+        let tile = tiles::ROWS * row;
+        let last = if end == self.n_rows * row {
+            self.data.len()
+        } else {
+            end / tile * tile
+        };
+        for tile in self.data[offset / tile * tile..last].chunks_exact_mut(tile) {
+            tiles::pack(self.ty, tile, scratch);
+        }
+    }
+}
+
+/// Room for what a matrix product makes on its way.
+#[derive(Default)]
+pub struct Scratch {
+    /// One dequantised row, `[widest n_cols]`.
+    pub row: Vec<f32>,
+    /// Activations in 8 bits, for the k-quants.
+    pub blocks256: Vec<Block256>,
+    /// The same for the quants of 32 columns.
+    pub blocks32: Vec<Block32>,
 }
 
 /// Keys or values of one attention layer, `[n_ctx, n_head_kv * d_head]`, grown as tokens come.
@@ -104,9 +155,13 @@ pub struct State {
 /// What a CPU backend computes with. Every method defaults to the specification in [`reference`], so the overrides in
 /// [`kernels`] *are* the list of what is accelerated.
 pub trait Kernels {
-    /// `y[t][col..col + n_rows] = W x[t]`. `x: [n, n_cols]`, `y: [n, y_stride]`; `row: [n_cols]` is scratch.
-    fn matmul(w: &Matrix, x: &[f32], y: &mut [f32], y_stride: usize, col: usize, row: &mut [f32]) {
-        reference::matmul(w, x, y, y_stride, col, row);
+    /// Whether `matmul` wants matrices of this type in [`tiles`].
+    fn is_tiled(_ty: GgmlType) -> bool {
+        false
+    }
+    /// `y[t][col..col + n_rows] = W x[t]`. `x: [n, n_cols]`, `y: [n, y_stride]`.
+    fn matmul(w: &Matrix, x: &[f32], y: &mut [f32], y_stride: usize, col: usize, scratch: &mut Scratch) {
+        reference::matmul(w, x, y, y_stride, col, &mut scratch.row);
     }
     /// `y = x / sqrt(mean(x^2) + eps) * gamma`. All `[n_cols]`.
     fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
@@ -145,6 +200,8 @@ pub trait Kernels {
 /// A CPU backend over one table of kernels.
 pub struct CpuBackend<K> {
     n_ubatch: usize,
+    /// Activations are rounded to 8 bits where matrices can be tiled.
+    int8: bool,
     mats: Vec<Matrix>,
     names: Vec<String>,
     vectors: Vec<Vec<f32>>,
@@ -153,8 +210,9 @@ pub struct CpuBackend<K> {
     normed: Vec<f32>,
     /// `[n_ubatch, widest second product]` of `swiglu` and `matmul_add`.
     product: Vec<f32>,
-    /// One dequantised row.
-    row: Vec<f32>,
+    scratch: Scratch,
+    /// A tile or a row of blocks on its way into or out of `mats`.
+    bytes: Vec<u8>,
     xbc: Vec<f32>,
     work: Vec<f32>,
     // the pass in progress
@@ -168,15 +226,21 @@ pub struct CpuBackend<K> {
 impl<K: Kernels> CpuBackend<K> {
     /// A backend for passes of up to `n_ubatch` tokens.
     pub fn new(n_ubatch: u32) -> Self {
+        Self::with(n_ubatch, false)
+    }
+
+    fn with(n_ubatch: u32, int8: bool) -> Self {
         CpuBackend {
             n_ubatch: n_ubatch.max(1) as usize,
+            int8,
             mats: Vec::new(),
             names: Vec::new(),
             vectors: Vec::new(),
             bufs: Vec::new(),
             normed: Vec::new(),
             product: Vec::new(),
-            row: Vec::new(),
+            scratch: Scratch::default(),
+            bytes: Vec::new(),
             xbc: Vec::new(),
             work: Vec::new(),
             live: State::default(),
@@ -208,6 +272,13 @@ impl<K: Kernels> CpuBackend<K> {
     }
 }
 
+impl Cpu {
+    /// As [`Cpu::new`], with activations rounded to 8 bits for the products of [`tiles`].
+    pub fn int8(n_ubatch: u32) -> Self {
+        Self::with(n_ubatch, true)
+    }
+}
+
 /// A zeroed vector, or an error where the allocator would have aborted.
 fn zeroed<T: Clone + Default>(len: usize, what: &'static str) -> Result<Vec<T>> {
     let mut v = Vec::new();
@@ -232,12 +303,15 @@ impl<K: Kernels> Backend for CpuBackend<K> {
 
     fn matrix(&mut self, name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat> {
         let id = self.mats.len() as u32;
-        let data = zeroed(n_rows as usize * ty.row_bytes(n_cols as usize), "weights")?;
-        grow(&mut self.row, n_cols as usize)?;
+        let tiled = self.int8 && K::is_tiled(ty);
+        let rows = (n_rows as usize).next_multiple_of(if tiled { tiles::ROWS } else { 1 });
+        let data = zeroed(rows * ty.row_bytes(n_cols as usize), "weights")?;
+        grow(&mut self.scratch.row, n_cols as usize)?;
         self.mats.push(Matrix {
             ty,
             n_rows: n_rows as usize,
             n_cols: n_cols as usize,
+            tiled,
             data,
         });
         self.names.push(name.to_owned());
@@ -264,8 +338,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
     }
 
     fn write_matrix(&mut self, w: Mat, offset: u64, bytes: &[u8]) -> Result<()> {
-        let data = &mut self.mats[w.id as usize].data;
-        data[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
+        self.mats[w.id as usize].write(offset as usize, bytes, &mut self.bytes);
         Ok(())
     }
 
@@ -328,7 +401,8 @@ impl<K: Kernels> Backend for CpuBackend<K> {
         let table = &self.mats[table.id as usize];
         let rows = self.bufs[x.id as usize].chunks_exact_mut(x.n_cols as usize);
         for (&id, row) in self.ids.iter().zip(rows) {
-            reference::embed(table, id, scale, row);
+            let blocks = table.any_row(id as usize, &mut self.bytes);
+            reference::embed(table.ty, blocks, scale, row);
         }
     }
 
@@ -338,7 +412,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
         let mut col = 0;
         for w in ws {
             let (mat, out) = (&self.mats[w.id as usize], &mut self.bufs[y.id as usize]);
-            K::matmul(mat, &self.normed[..n * d], out, y.n_cols as usize, col, &mut self.row);
+            K::matmul(mat, &self.normed[..n * d], out, y.n_cols as usize, col, &mut self.scratch);
             col += mat.n_rows;
         }
     }
@@ -428,14 +502,14 @@ impl<K: Kernels> Backend for CpuBackend<K> {
                 product,
                 mat.n_rows,
                 0,
-                &mut self.row,
+                &mut self.scratch,
             );
         } else {
             for t in 0..n {
                 let src = &self.bufs[y.id as usize][t * y.n_cols as usize..][..mat.n_cols];
                 self.normed[t * mat.n_cols..][..mat.n_cols].copy_from_slice(src);
             }
-            K::matmul(mat, &self.normed[..n * mat.n_cols], product, mat.n_rows, 0, &mut self.row);
+            K::matmul(mat, &self.normed[..n * mat.n_cols], product, mat.n_rows, 0, &mut self.scratch);
         }
         for t in 0..n {
             let row = &mut self.bufs[x.id as usize][t * x.n_cols as usize..][..mat.n_rows];
@@ -447,8 +521,8 @@ impl<K: Kernels> Backend for CpuBackend<K> {
         let (n, d, n_ff) = (self.n(), x.n_cols as usize, gate.n_rows as usize);
         self.norm_rows(x, norm, 0, n);
         let (xs, hs) = (&self.normed[..n * d], &mut self.bufs[h.id as usize]);
-        K::matmul(&self.mats[gate.id as usize], xs, hs, h.n_cols as usize, 0, &mut self.row);
-        K::matmul(&self.mats[up.id as usize], xs, &mut self.product, n_ff, 0, &mut self.row);
+        K::matmul(&self.mats[gate.id as usize], xs, hs, h.n_cols as usize, 0, &mut self.scratch);
+        K::matmul(&self.mats[up.id as usize], xs, &mut self.product, n_ff, 0, &mut self.scratch);
         for t in 0..n {
             K::silu_mul(&mut hs[t * h.n_cols as usize..][..n_ff], &self.product[t * n_ff..][..n_ff]);
         }
@@ -464,7 +538,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
         self.norm_rows(x, norm, first, n);
         let mat = &self.mats[head.id as usize];
         self.logits.resize(n * mat.n_rows, 0.0);
-        K::matmul(mat, &self.normed[..n * d], &mut self.logits, mat.n_rows, 0, &mut self.row);
+        K::matmul(mat, &self.normed[..n * d], &mut self.logits, mat.n_rows, 0, &mut self.scratch);
         for l in &mut self.logits {
             *l /= logit_scale;
         }

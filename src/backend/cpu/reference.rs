@@ -6,16 +6,19 @@
 #![expect(clippy::needless_range_loop, reason = "reads like the formula and the shader")]
 
 use super::{Kernels, Kv, Matrix};
-use crate::{Error, Result, gguf::quant};
+use crate::{
+    Error, Result,
+    gguf::{GgmlType, quant},
+};
 
 /// The kernels of [`super::Reference`]: every default.
 pub struct Plain;
 
 impl Kernels for Plain {}
 
-/// `out = scale * table[id]`.
-pub fn embed(table: &Matrix, id: u32, scale: f32, out: &mut [f32]) {
-    quant::dequantize(table.ty, table.row(id as usize), out);
+/// `out = scale * row`, a row of blocks of type `ty`.
+pub fn embed(ty: GgmlType, row: &[u8], scale: f32, out: &mut [f32]) {
+    quant::dequantize(ty, row, out);
     for v in out {
         *v *= scale;
     }

@@ -1,0 +1,133 @@
+//! [`Rows`] in AVX2: a row's four bytes, i32 or f32 in each 32-bit lane.
+//!
+//! Every function must be inlined into one that has the `avx2` feature; [`super::matmul`] sees to both.
+
+use super::rows::Rows;
+use std::arch::x86_64::*;
+
+/// For processors with AVX2.
+pub(super) struct Avx2;
+
+// SAFETY (all of it): the callers run only where AVX2 was detected; loads and stores are unaligned, of arrays of the full width.
+impl Rows for Avx2 {
+    type Int = __m256i;
+    type Float = __m256;
+    type Bytes = __m256i;
+
+    #[inline(always)]
+    fn bytes(b: &[u8; 32]) -> __m256i {
+        unsafe { _mm256_loadu_si256(b.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn and(a: __m256i, mask: u8) -> __m256i {
+        unsafe { _mm256_and_si256(a, _mm256_set1_epi8(mask as i8)) }
+    }
+    #[inline(always)]
+    fn or(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_or_si256(a, b) }
+    }
+    #[inline(always)]
+    fn shl<const N: u32>(a: __m256i) -> __m256i {
+        unsafe { _mm256_sll_epi16(a, _mm_cvtsi32_si128(N as i32)) }
+    }
+    #[inline(always)]
+    fn shr<const N: u32>(a: __m256i) -> __m256i {
+        unsafe { _mm256_srl_epi16(a, _mm_cvtsi32_si128(N as i32)) }
+    }
+    // 2 * 127 * 127 fits an i16, so the pairs never saturate.
+    #[inline(always)]
+    fn dot(acc: __m256i, w: __m256i, x: &[i8; 4]) -> __m256i {
+        unsafe {
+            let x = _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
+            let pairs = _mm256_maddubs_epi16(w, x);
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+    #[inline(always)]
+    fn dot_signed(acc: __m256i, w: __m256i, x: &[i8; 4]) -> __m256i {
+        unsafe {
+            let [x0, x1, x2, x3] = [x[0] as i16, x[1] as i16, x[2] as i16, x[3] as i16];
+            let even = _mm256_set1_epi32(x0 as u16 as i32 | (x2 as i32) << 16);
+            let odd = _mm256_set1_epi32(x1 as u16 as i32 | (x3 as i32) << 16);
+            let acc = _mm256_add_epi32(
+                acc,
+                _mm256_madd_epi16(_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w)), even),
+            );
+            _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_srai_epi16::<8>(w), odd))
+        }
+    }
+
+    #[inline(always)]
+    fn int(v: i32) -> __m256i {
+        unsafe { _mm256_set1_epi32(v) }
+    }
+    #[inline(always)]
+    fn mul_add(acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(acc, _mm256_mullo_epi32(a, b)) }
+    }
+    #[inline(always)]
+    fn pairs(b: &[u8; 16]) -> (__m256i, __m256i) {
+        unsafe {
+            let both = _mm256_cvtepu16_epi32(_mm_loadu_si128(b.as_ptr().cast()));
+            (_mm256_and_si256(both, _mm256_set1_epi32(0xff)), _mm256_srli_epi32::<8>(both))
+        }
+    }
+    #[inline(always)]
+    fn pairs_signed(b: &[u8; 16]) -> (__m256i, __m256i) {
+        unsafe {
+            let both = _mm256_cvtepi16_epi32(_mm_loadu_si128(b.as_ptr().cast()));
+            (
+                _mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(both)),
+                _mm256_srai_epi32::<8>(both),
+            )
+        }
+    }
+    #[inline(always)]
+    fn dot_pairs(acc: __m256i, m: &[u8; 16], s: &[i16; 2]) -> __m256i {
+        unsafe {
+            let m = _mm256_cvtepu8_epi16(_mm_loadu_si128(m.as_ptr().cast()));
+            let s = _mm256_set1_epi32(s[0] as u16 as i32 | (s[1] as i32) << 16);
+            _mm256_add_epi32(acc, _mm256_madd_epi16(m, s))
+        }
+    }
+
+    #[inline(always)]
+    fn float(v: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(v) }
+    }
+    #[inline(always)]
+    fn halves(b: &[u8; 16]) -> __m256 {
+        unsafe {
+            let h = _mm256_cvtepu16_epi32(_mm_loadu_si128(b.as_ptr().cast()));
+            let magnitude = _mm256_and_si256(h, _mm256_set1_epi32(0x7fff));
+            let exponent = _mm256_and_si256(h, _mm256_set1_epi32(0x7c00));
+            // A subnormal is a small integer; computed as one, it costs no slow path of the processor.
+            let subnormal = _mm256_mul_ps(_mm256_cvtepi32_ps(magnitude), _mm256_set1_ps(1.0 / 16_777_216.0));
+            let shifted = _mm256_slli_epi32::<13>(magnitude);
+            let normal = _mm256_add_epi32(shifted, _mm256_set1_epi32(112 << 23));
+            let infinite = _mm256_or_si256(shifted, _mm256_set1_epi32(0xff << 23));
+            let is_infinite = _mm256_cmpeq_epi32(exponent, _mm256_set1_epi32(0x7c00));
+            let is_subnormal = _mm256_cmpeq_epi32(exponent, _mm256_setzero_si256());
+            let v = _mm256_blendv_epi8(normal, infinite, is_infinite);
+            let v = _mm256_blendv_epi8(v, _mm256_castps_si256(subnormal), is_subnormal);
+            let sign = _mm256_slli_epi32::<16>(_mm256_and_si256(h, _mm256_set1_epi32(0x8000)));
+            _mm256_castsi256_ps(_mm256_or_si256(v, sign))
+        }
+    }
+    #[inline(always)]
+    fn mul(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn add_scaled(acc: __m256, v: __m256i, scale: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(acc, _mm256_mul_ps(_mm256_cvtepi32_ps(v), scale)) }
+    }
+    #[inline(always)]
+    fn sub_scaled(acc: __m256, v: __m256i, scale: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(acc, _mm256_mul_ps(_mm256_cvtepi32_ps(v), scale)) }
+    }
+    #[inline(always)]
+    fn store(v: __m256, out: &mut [f32; 8]) {
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), v) }
+    }
+}

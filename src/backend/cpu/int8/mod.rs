@@ -1,0 +1,233 @@
+//! Integer kernels: weights in tiles of eight rows times activations in 8 bits.
+//!
+//! For the types that [`super::tiles`] knows. F32, F16 and the rarer quants keep the f32 products of [`super::kernels`], exact and slower.
+
+pub mod activations;
+mod kernels;
+mod rows;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
+
+use super::{Matrix, Scratch};
+use crate::gguf::GgmlType;
+use activations::{Block32, Block256};
+use kernels::{Format, Output};
+
+/// `y[t][col..col + n_rows] = W x[t]`, `w` tiled. `x: [n, n_cols]`, `y: [n, y_stride]`.
+pub(super) fn matmul(w: &Matrix, x: &[f32], y: &mut [f32], y_stride: usize, col: usize, scratch: &mut Scratch) {
+    let mut out = Output {
+        y,
+        stride: y_stride,
+        col,
+        n_rows: w.n_rows,
+    };
+    match w.ty {
+        GgmlType::Q8_0 | GgmlType::Q4_0 => {
+            let blocks = room(&mut scratch.blocks32, x.len() / 32, Block32::ZERO);
+            for (block, x) in blocks.iter_mut().zip(x.as_chunks().0) {
+                block.quantize(x);
+            }
+            match w.ty {
+                GgmlType::Q8_0 => dispatch::<kernels::Q80>(w, blocks, &mut out),
+                _ => dispatch::<kernels::Q40>(w, blocks, &mut out),
+            }
+        }
+        ty => {
+            let blocks = room(&mut scratch.blocks256, x.len() / 256, Block256::ZERO);
+            for (block, x) in blocks.iter_mut().zip(x.as_chunks().0) {
+                block.quantize(x);
+            }
+            match ty {
+                GgmlType::Q4_K => dispatch::<kernels::Q4K>(w, blocks, &mut out),
+                GgmlType::Q5_K => dispatch::<kernels::Q5K>(w, blocks, &mut out),
+                GgmlType::Q6_K => dispatch::<kernels::Q6K>(w, blocks, &mut out),
+                _ => unreachable!("{ty} is not tiled"),
+            }
+        }
+    }
+}
+
+/// The first `n` of a scratch that grows and never shrinks.
+fn room<T: Copy>(v: &mut Vec<T>, n: usize, zero: T) -> &mut [T] {
+    if v.len() < n {
+        v.resize(n, zero);
+    }
+    &mut v[..n]
+}
+
+/// In the best instructions that there are.
+fn dispatch<F: Format>(w: &Matrix, xs: &[F::Acts], out: &mut Output) {
+    let n_blocks = w.n_cols / w.ty.block_len();
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    return kernels::matmul::<wasm::Simd128, F>(&w.data, xs, n_blocks, out);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: just detected.
+        return unsafe { matmul_avx2::<F>(&w.data, xs, n_blocks, out) };
+    }
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+    kernels::matmul::<rows::Portable, F>(&w.data, xs, n_blocks, out)
+}
+
+/// # Safety
+/// The processor must have AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn matmul_avx2<F: Format>(data: &[u8], xs: &[F::Acts], n_blocks: usize, out: &mut Output) {
+    kernels::matmul::<avx2::Avx2, F>(data, xs, n_blocks, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::cpu::tiles, gguf::quant};
+    use half::f16;
+    use rows::{Portable, Rows};
+
+    /// Random rows of blocks; scales of every magnitude that an f16 has, subnormals included.
+    fn random_matrix(ty: GgmlType, n_rows: usize, n_cols: usize, rng: &mut fastrand::Rng) -> (Matrix, Vec<u8>) {
+        let mut bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..))
+            .take(n_rows * ty.row_bytes(n_cols))
+            .collect();
+        let halves: &[usize] = match ty {
+            GgmlType::Q4_K | GgmlType::Q5_K => &[0, 2],
+            GgmlType::Q6_K => &[208],
+            _ => &[0],
+        };
+        for block in bytes.chunks_exact_mut(ty.block_bytes()) {
+            for &at in halves {
+                let scale = f16::from_bits(rng.u16(..) & 0xbfff);
+                block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+            }
+        }
+        let mut w = Matrix {
+            ty,
+            n_rows,
+            n_cols,
+            tiled: true,
+            data: vec![0; n_rows.next_multiple_of(tiles::ROWS) * ty.row_bytes(n_cols)],
+        };
+        // In pieces that break tiles, rows and blocks.
+        let (mut at, mut scratch) = (0, Vec::new());
+        while at < bytes.len() {
+            let n = rng.usize(0..3000).min(bytes.len() - at);
+            w.write(at, &bytes[at..at + n], &mut scratch);
+            at += n;
+        }
+        (w, bytes)
+    }
+
+    fn product<R: Rows, F: Format>(w: &Matrix, xs: &[F::Acts]) -> Vec<f32> {
+        let n_blocks = w.n_cols / w.ty.block_len();
+        let mut y = vec![0.0; xs.len() / n_blocks * w.n_rows];
+        let mut out = Output {
+            y: &mut y,
+            stride: w.n_rows,
+            col: 0,
+            n_rows: w.n_rows,
+        };
+        kernels::matmul::<R, F>(&w.data, xs, n_blocks, &mut out);
+        y
+    }
+
+    /// A matrix of every odd shape: against f64 sums of the rounded activations, and all builds against each other.
+    fn check<F: Format>(ty: GgmlType, quantize: impl Fn(&[f32]) -> Vec<F::Acts>, values: impl Fn(&F::Acts) -> Vec<f32>) {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for (n_rows, n_blocks, n_tokens) in [(1, 1, 1), (8, 3, 4), (13, 2, 7), (40, 5, 2)] {
+            let n_cols = n_blocks * ty.block_len();
+            let (w, bytes) = random_matrix(ty, n_rows, n_cols, &mut rng);
+            let x: Vec<f32> = std::iter::repeat_with(|| rng.f32() - 0.5).take(n_tokens * n_cols).collect();
+            let acts = quantize(&x);
+            let rounded: Vec<f32> = acts.iter().flat_map(&values).collect();
+            let y = product::<Portable, F>(&w, &acts);
+            let mut row = vec![0.0; n_cols];
+            for r in 0..n_rows {
+                quant::dequantize(ty, &bytes[r * ty.row_bytes(n_cols)..][..ty.row_bytes(n_cols)], &mut row);
+                for t in 0..n_tokens {
+                    let terms = row.iter().zip(&rounded[t * n_cols..]).map(|(&w, &x)| w as f64 * x as f64);
+                    let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+                    let found = y[t * n_rows + r] as f64;
+                    assert!(
+                        (found - sum).abs() <= 3e-6 * size,
+                        "{ty} row {r} token {t}: {found}, not {sum}"
+                    );
+                }
+            }
+            for t in 0..n_tokens {
+                let alone = product::<Portable, F>(&w, &acts[t * n_blocks..(t + 1) * n_blocks]);
+                assert_eq!(alone, y[t * n_rows..(t + 1) * n_rows], "{ty} token {t} alone");
+            }
+            let mut fast = vec![0.0; y.len()];
+            let mut out = Output {
+                y: &mut fast,
+                stride: n_rows,
+                col: 0,
+                n_rows,
+            };
+            dispatch::<F>(&w, &acts, &mut out);
+            let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&fast), bits(&y), "{ty}: this processor's instructions");
+        }
+    }
+
+    fn blocks256(x: &[f32]) -> Vec<Block256> {
+        let round = |x| {
+            let mut block = Block256::ZERO;
+            block.quantize(x);
+            block
+        };
+        x.as_chunks().0.iter().map(round).collect()
+    }
+    fn blocks32(x: &[f32]) -> Vec<Block32> {
+        let round = |x| {
+            let mut block = Block32::ZERO;
+            block.quantize(x);
+            block
+        };
+        x.as_chunks().0.iter().map(round).collect()
+    }
+
+    #[test]
+    fn products_are_exact_and_the_same_in_every_build() {
+        let k = |b: &Block256| b.q.iter().map(|&q| b.d * q as f32).collect();
+        check::<kernels::Q4K>(GgmlType::Q4_K, blocks256, k);
+        check::<kernels::Q5K>(GgmlType::Q5_K, blocks256, k);
+        check::<kernels::Q6K>(GgmlType::Q6_K, blocks256, k);
+        let k = |b: &Block32| b.q.iter().map(|&q| b.d * q as f32).collect();
+        check::<kernels::Q80>(GgmlType::Q8_0, blocks32, k);
+        check::<kernels::Q40>(GgmlType::Q4_0, blocks32, k);
+    }
+
+    /// The largest weights and activations that there are, signs alike: nothing saturates.
+    #[test]
+    fn extremes_fit() {
+        let one = f16::ONE.to_le_bytes();
+        let mut block = [0xff; 176];
+        block[0..2].copy_from_slice(&one);
+        block[2..4].copy_from_slice(&[0, 0]);
+        let mut w = Matrix {
+            ty: GgmlType::Q5_K,
+            n_rows: 1,
+            n_cols: 256,
+            tiled: true,
+            data: vec![0; 8 * 176],
+        };
+        w.write(0, &block, &mut Vec::new());
+        for sign in [1.0, -1.0] {
+            let acts = blocks256(&[127.0 * sign; 256]);
+            let expected = 63.0 * 31.0 * 127.0 * 256.0 * sign;
+            assert_eq!(product::<Portable, kernels::Q5K>(&w, &acts), [expected]);
+            let mut y = [0.0];
+            let mut out = Output {
+                y: &mut y,
+                stride: 1,
+                col: 0,
+                n_rows: 1,
+            };
+            dispatch::<kernels::Q5K>(&w, &acts, &mut out);
+            assert_eq!(y, [expected]);
+        }
+    }
+}
