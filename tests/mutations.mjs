@@ -16,7 +16,7 @@ export const tests = {
   rows: { target: "gguf_quant", filter: "simd_rows_bit_for_bit", says: /differ, first \[/ },
   reference: { target: "golden_small", filter: "reference", says: /max abs/ },
   cpu: { target: "golden_small", filter: "cpu", says: /max abs/ },
-  int8: { target: "lib", filter: "products_are_exact_and_the_same_in_every_build", says: /, not / },
+  int8: { target: "lib", filter: "backend::cpu::int8::tests::products_are_exact_and_the_same_in_every_build", says: /, not / },
   greedy: { target: "golden_small", filter: "lowest_of_equals_on_every_backend", says: /greedy token of/ },
   gpu: { target: "golden_small", filter: "gpu", says: /max abs|greedy token/ },
   batch: { target: "golden_small", filter: "gpu_batch", says: /max abs|greedy token/ },
