@@ -1,7 +1,7 @@
 //! A chat with a GGUF in the terminal.
 //!
 //! ```text
-//! cargo run --release --example chat -- --model M.gguf [--backend reference|cpu|cpu-f32|gpu] [--system TEXT] [--prompt TEXT]
+//! cargo run --release --example chat -- --model M.gguf [--backend reference|cpu|cpu-int8|gpu] [--system TEXT] [--prompt TEXT]
 //!     --prompt TEXT        answer this one message and leave; without it, every line of input is a message
 //!     --system TEXT        system message
 //!     --temperature X      0 (the default) takes the likeliest token; also --top-p, --top-k, --min-p, --repetition-penalty

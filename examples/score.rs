@@ -1,7 +1,7 @@
 //! Scores token sequences: the logits of every position, or the greedy continuation.
 //!
 //! ```text
-//! cargo run --release --example score -- --model M.gguf --tokens T.json --backend reference|cpu|cpu-f32|gpu --out L.f32
+//! cargo run --release --example score -- --model M.gguf --tokens T.json --backend reference|cpu|cpu-int8|gpu --out L.f32
 //!     --tokens T.json   [[ids], ..]
 //!     --out L.f32       little-endian f32 logits, [n_vocab] for every position of every sequence in turn
 //!     --greedy N        print the next N greedy ids of each sequence as JSON; ends of text do not end it
