@@ -8,6 +8,7 @@ wasm_flags='-C target-feature=+simd128'
 wasm_dir=target/wasm    # apart from native artefacts: other flags, perhaps another compiler
 demo=models/demo/granite-demo-Q4_K_M.gguf
 cache=${OUTCROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/outcrop}
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}    # Mesa complains on each start where nobody is logged in
 
 usage() {
   cat <<'TEXT'
@@ -211,7 +212,6 @@ run_tests() {
 
 # Vulkan's loader offers every driver it finds; the tests' bounds are those of one that every machine can have.
 use_software_gpu() {
-  export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}
   if [ -z "${VK_ICD_FILENAMES:-}" ] && has_lavapipe; then
     VK_ICD_FILENAMES=$(compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' | head -n 1)
     export VK_ICD_FILENAMES
