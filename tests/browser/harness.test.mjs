@@ -8,33 +8,23 @@ const probe = async () => {
   return { adapter: adapter !== null, isolated: crossOriginIsolated };
 };
 
-for (const gpu of [true, false]) {
-  const name = gpu ? 'with a WebGPU adapter' : 'without one';
-  test(`chromium ${name}`, { skip: skipWithout('chromium') }, async () => {
-    const server = await startServer();
-    const browser = await launchChromium({ gpu });
-    try {
-      const page = await browser.newPage();
-      server.fault('/probe.html', { body: '<!doctype html><title>probe</title>' });
-      await page.goto(`${server.url}probe.html`);
-      assert.deepEqual(await page.evaluate(probe), { adapter: gpu, isolated: true });
-    } finally {
-      await browser.close();
-      await server.close();
-    }
-  });
+const launchers = { chromium: launchChromium, firefox: launchFirefox };
 
-  test(`firefox ${name}`, { skip: skipWithout('firefox') }, async () => {
-    const server = await startServer();
-    const browser = await launchFirefox({ gpu });
-    try {
-      const page = await browser.newPage();
-      server.fault('/probe.html', { body: '<!doctype html><title>probe</title>' });
-      await page.goto(`${server.url}probe.html`);
-      assert.deepEqual(await page.evaluate(probe), { adapter: gpu, isolated: true });
-    } finally {
-      await browser.close();
-      await server.close();
-    }
-  });
+for (const name of /** @type {const} */ (['chromium', 'firefox'])) {
+  for (const gpu of [true, false]) {
+    test(`${name} ${gpu ? 'with a WebGPU adapter' : 'without one'}`, { skip: skipWithout(name) }, async () => {
+      const server = await startServer();
+      const browser = await launchers[name]({ gpu });
+      try {
+        // `goto` and `evaluate` mean the same in both libraries; their types differ.
+        const page = /** @type {import('puppeteer-core').Page} */ (await browser.newPage());
+        server.fault('/probe.html', { body: '<!doctype html><title>probe</title>' });
+        await page.goto(`${server.url}probe.html`);
+        assert.deepEqual(await page.evaluate(probe), { adapter: gpu, isolated: true });
+      } finally {
+        await browser.close();
+        await server.close();
+      }
+    });
+  }
 }
