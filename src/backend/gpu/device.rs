@@ -4,7 +4,8 @@ use super::{
     LOGITS_BYTES,
     pipelines::{Kernel, Pipeline},
     plan::SLOT,
-    record::{Recorder, Scratch, Tables},
+    record::{Recorder, Tables},
+    step::Scratch,
     weights,
 };
 use crate::{Error, Result, gguf::GgmlType};

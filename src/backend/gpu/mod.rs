@@ -12,6 +12,7 @@ mod pipelines;
 mod plan;
 mod record;
 mod state;
+mod step;
 mod uniforms;
 mod weights;
 
@@ -22,7 +23,8 @@ pub use state::State;
 use super::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
 use crate::{Error, Result, gguf::GgmlType};
 use plan::{Part, Plan, SLOT};
-use record::{Class, Recorder};
+use record::Recorder;
+use step::Class;
 use uniforms::Run;
 
 /// Bytes written before the queue is flushed: wgpu keeps a copy of what is written until then.

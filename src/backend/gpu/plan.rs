@@ -3,7 +3,8 @@
 use super::{
     Gpu, State,
     pipelines::{Pipeline, RUN, STEP},
-    record::{Bind, Grid, Recorder, Step},
+    record::Recorder,
+    step::{Bind, Grid, Step},
 };
 use crate::{Error, Result};
 use std::num::NonZeroU64;

@@ -1,6 +1,6 @@
 //! A sequence's state on the device.
 
-use super::{Gpu, plan::Plan, record::Class};
+use super::{Gpu, plan::Plan, step::Class};
 use crate::{
     Error, Result,
     backend::{KvType, StateShape},

@@ -1,0 +1,122 @@
+//! A step: one dispatch, as it is written down before there is a pipeline for it.
+
+use super::pipelines::Kernel;
+
+/// Keys that one workgroup takes when a single token's context is split (SPAN of attend.wgsl).
+pub(super) const SPAN: u32 = 256;
+/// Most workgroups in one dimension of a dispatch, WebGPU's default.
+pub(super) const MAX_GROUPS: u32 = 65535;
+
+/// Batch sizes that share a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Decode: matrix times vector.
+    One,
+    /// Tiles of 8 tokens.
+    Few,
+    /// Tiles of 64 tokens.
+    Many,
+}
+
+impl Class {
+    pub(super) const COUNT: usize = 3;
+
+    pub(super) fn of(n: u32) -> Class {
+        match n {
+            0 | 1 => Class::One,
+            2..=16 => Class::Few,
+            _ => Class::Many,
+        }
+    }
+}
+
+/// A buffer that a step binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bind {
+    /// A range of a weight arena, bytes.
+    Weights { arena: u32, offset: u64, bytes: u64 },
+    /// The parameter arena.
+    Vectors,
+    /// An activation buffer.
+    Buf(u32),
+    /// Token ids of the pass.
+    Ids,
+    /// `[rows, n_vocab]`.
+    Logits,
+    /// Candidates of the argmax's first stage.
+    Best,
+    /// The chosen token.
+    Chosen,
+    /// Scratch, see [`Scratch`].
+    Mixed,
+    /// Scratch.
+    Up,
+    /// Scratch.
+    Spans,
+    /// State of recurrent layer `slot`.
+    Conv(u32),
+    /// State of recurrent layer `slot`.
+    Ssm(u32),
+    /// Cache of attention layer `slot`.
+    Keys(u32),
+    /// Cache of attention layer `slot`.
+    Values(u32),
+}
+
+/// Workgroups of a step, given the pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grid {
+    Fixed(u32, u32),
+    /// `(x, n)`.
+    Tokens(u32),
+    /// `(x, ceil(n / tile))`.
+    TokenTiles {
+        x: u32,
+        tile: u32,
+    },
+    /// `(x, n, spans of the context)`; a batch does not split it.
+    Attend(u32),
+    /// `(x)`, or nothing when there is one span.
+    Join(u32),
+}
+
+impl Grid {
+    /// Workgroups of a pass of `n` tokens after `pos`. A zero means that the step is skipped.
+    pub(super) fn size(self, n: u32, pos: u32) -> [u32; 3] {
+        let spans = if n == 1 { (pos + 1).div_ceil(SPAN) } else { 1 };
+        match self {
+            Grid::Fixed(x, y) => [x, y, 1],
+            Grid::Tokens(x) => [x, n, 1],
+            Grid::TokenTiles { x, tile } => [x, n.div_ceil(tile), 1],
+            Grid::Attend(x) => [x, n, spans],
+            Grid::Join(x) => [if spans > 1 { x } else { 0 }, 1, 1],
+        }
+    }
+
+    /// `groups` workgroups in a line, folded where one dimension cannot hold them. The kernel guards the surplus.
+    pub(super) fn line(groups: u32) -> Grid {
+        Grid::Fixed(groups.min(MAX_GROUPS), groups.div_ceil(MAX_GROUPS))
+    }
+}
+
+/// One dispatch.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub(super) kernel: Kernel,
+    /// Storage buffers from binding 0 on.
+    pub(super) binds: Vec<Bind>,
+    /// Its uniform.
+    pub(super) params: Vec<u8>,
+    pub(super) grid: Grid,
+}
+
+/// Sizes of the buffers that live between two steps of one op, elements.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Scratch {
+    /// `[n_ubatch, xBC' | dt | decay]`.
+    pub(super) mixed: u64,
+    /// `[n_ubatch, n_ff]`, only for gate and up of two types.
+    pub(super) up: u64,
+    /// `[spans, n_head, d_head + 4]`.
+    pub(super) spans: u64,
+}
