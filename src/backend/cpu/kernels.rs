@@ -3,8 +3,7 @@
 //! What is not overridden here runs the specification in [`super::reference`].
 
 use super::{
-    Kernels, Kv, Matrix, Scratch, int8,
-    reference::{self, silu},
+    Kernels, Kv, Matrix, Scratch, int8, reference,
     simd::{F32x4, I8x16, U8x16},
     tiles,
 };
@@ -96,12 +95,6 @@ impl Kernels for Simd {
         y.fill(0.0);
         for (&score, v) in scores.iter().zip(values.chunks_exact(stride)) {
             reference::add_scaled(y, score * inv, &v[first..first + d]);
-        }
-    }
-
-    fn silu_mul(y: &mut [f32], x: &[f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y = silu(*y) * x;
         }
     }
 }

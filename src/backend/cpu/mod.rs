@@ -203,7 +203,6 @@ pub struct CpuBackend<K> {
     /// Activations are rounded to 8 bits where matrices can be tiled.
     int8: bool,
     mats: Vec<Matrix>,
-    names: Vec<String>,
     vectors: Vec<Vec<f32>>,
     bufs: Vec<Vec<f32>>,
     /// `[n_ubatch, widest normed row]`.
@@ -234,7 +233,6 @@ impl<K: Kernels> CpuBackend<K> {
             n_ubatch: n_ubatch.max(1) as usize,
             int8,
             mats: Vec::new(),
-            names: Vec::new(),
             vectors: Vec::new(),
             bufs: Vec::new(),
             normed: Vec::new(),
@@ -301,7 +299,7 @@ fn grow(v: &mut Vec<f32>, len: usize) -> Result<()> {
 impl<K: Kernels> Backend for CpuBackend<K> {
     type State = State;
 
-    fn matrix(&mut self, name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat> {
+    fn matrix(&mut self, _name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat> {
         let id = self.mats.len() as u32;
         let tiled = self.int8 && K::is_tiled(ty);
         let rows = (n_rows as usize).next_multiple_of(if tiled { tiles::ROWS } else { 1 });
@@ -314,7 +312,6 @@ impl<K: Kernels> Backend for CpuBackend<K> {
             tiled,
             data,
         });
-        self.names.push(name.to_owned());
         Ok(Mat { id, n_rows, n_cols, ty })
     }
 
