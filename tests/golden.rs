@@ -118,6 +118,11 @@ fn check<B: Backend>(
     kv: KvType,
 ) -> Vec<String> {
     let bounds = if kv == KvType::F16 { F16_KV } else { F32 };
+    let backend = std::any::type_name::<B>()
+        .rsplit("::")
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('>');
     let mut failures = Vec::new();
     for &n in lengths {
         let golden = oracle.golden(name, n);
@@ -145,7 +150,7 @@ fn check<B: Backend>(
                 let row = &got[p * n_vocab..(p + 1) * n_vocab];
                 golden.gap[p] > bounds.gap && cpu::reference::argmax(row).ok() != Some(golden.argmax[p])
             });
-            println!("{name} n={n} {cut:?} {kv:?}: max abs {worst:.2e}, mean KL {kl:.2e}");
+            println!("{backend} {name} n={n} {cut:?} {kv:?}: max abs {worst:.2e}, mean KL {kl:.2e}");
             if worst > bounds.max_abs || kl > bounds.kl || wrong_top.is_some() {
                 failures.push(format!(
                     "{name} n={n} {cut:?} {kv:?}: max abs {worst:.2e}, KL {kl:.2e}, wrong top-1 at {wrong_top:?}"
@@ -172,8 +177,7 @@ fn reference_meets_the_oracle() {
     let mut failures = Vec::new();
     for name in oracle.models() {
         let mut model = Backends::reference(&oracle, &name, 512);
-        failures.extend(check(&oracle, &name, &mut model, &[1, 2, 3, 7, 64], &ALL_CUTS, KvType::F32));
-        failures.extend(check(&oracle, &name, &mut model, &[300, 700], &[Cut::Whole], KvType::F32));
+        failures.extend(check(&oracle, &name, &mut model, &oracle.lengths, &ALL_CUTS, KvType::F32));
     }
     assert_none(failures);
 }
@@ -263,24 +267,18 @@ fn gpu_meets_the_oracle() {
     let mut failures = Vec::new();
     for name in oracle.models() {
         let options = GpuOptions {
-            n_ubatch: 256,
+            n_ubatch: 512,
             default_limits: true,
             ..Default::default()
         };
         let Some(gpu) = common::gpu::open(options) else { return };
         let mut model = oracle.load(&name, gpu, 65_537);
         let mut run = |lengths: &[usize], cuts: &[Cut], kv| failures.extend(check(&oracle, &name, &mut model, lengths, cuts, kv));
-        if !["tiny-Q4_K_M", "tiny-64-Q4_K_M", "tiny-g2-Q4_K_M"].contains(&&*name) {
-            run(&[2, 64], &[Cut::Whole, Cut::TokenByToken], KvType::F32);
-            continue;
-        }
-        run(&[1, 2, 3, 7, 64], &ALL_CUTS, KvType::F32);
-        run(&[300], &[Cut::Uneven], KvType::F32);
+        let long = ["tiny-Q4_K_M", "tiny-64-Q4_K_M", "tiny-g2-Q4_K_M"].contains(&&*name);
+        let lengths: Vec<usize> = oracle.lengths.iter().copied().filter(|&n| long || n <= 64).collect();
+        run(&lengths, &ALL_CUTS, KvType::F32);
         if name == "tiny-64-Q4_K_M" {
-            run(&[700], &ALL_CUTS, KvType::F32);
             run(&[64], &[Cut::Uneven], KvType::F16);
-        } else {
-            run(&[700], &[Cut::Whole], KvType::F32);
         }
     }
     assert_none(failures);
