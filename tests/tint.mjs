@@ -24,11 +24,9 @@ if (!adapter) {
 const device = await adapter.requestDevice(); // no requiredLimits: the defaults, whatever the adapter has
 const entry = (binding, type) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } });
 
-const failed = [];
-for (const { name, source, readOnly } of shaders) {
-  device.pushErrorScope("validation");
+/** What is wrong with a shader, in words; or nothing. */
+async function check({ name, source, readOnly }) {
   const module = device.createShaderModule({ label: name, code: source });
-  const { messages } = await module.getCompilationInfo();
   const layout = device.createBindGroupLayout({
     entries: [
       ...readOnly.map((read, i) => entry(i, read ? "read-only-storage" : "storage")),
@@ -36,20 +34,24 @@ for (const { name, source, readOnly } of shaders) {
       entry(9, "uniform"),
     ],
   });
-  let error;
-  try {
-    await device.createComputePipelineAsync({
-      label: name,
-      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module, entryPoint: "main" },
-    });
-  } catch (e) {
-    error = e;
-  }
-  error ??= await device.popErrorScope();
+  const descriptor = {
+    label: name,
+    layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: { module, entryPoint: "main" },
+  };
+  // Created together, compiled on as many threads as there are cores.
+  const [{ messages }, error] = await Promise.all([
+    module.getCompilationInfo(),
+    device.createComputePipelineAsync(descriptor).then(() => null, (e) => e),
+  ]);
   const problems = messages.map((m) => `  ${m.lineNum}:${m.linePos} ${m.type}: ${m.message}`);
-  if (error || problems.length > 0) failed.push([name, ...problems, error ? `  ${error.message}` : ""].join("\n"));
+  return error || problems.length > 0 ? [name, ...problems, error ? `  ${error.message}` : ""].join("\n") : "";
 }
+
+device.pushErrorScope("validation");
+const failed = (await Promise.all(shaders.map(check))).filter((words) => words);
+const stray = await device.popErrorScope();
+if (stray) failed.push(stray.message);
 console.log(`${shaders.length} shaders, ${failed.length} refused by Tint`);
 if (failed.length > 0) console.error(failed.join("\n"));
 process.exit(failed.length > 0 ? 1 : 0);

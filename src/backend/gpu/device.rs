@@ -233,7 +233,7 @@ impl Gpu {
             Some(Fault::OutOfMemory) => {
                 *fault = None;
                 Err(Error::OutOfMemory {
-                    what: "the GPU's buffers; at least for",
+                    what: "buffers on the GPU, weights alone",
                     bytes: self.weight_bytes(),
                 })
             }
