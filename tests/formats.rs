@@ -127,13 +127,13 @@ fn compare<B: Backend>(backend: B, bounds: [f64; 2]) {
 }
 
 #[test]
-fn exact_cpu() {
+fn cpu() {
     compare(cpu::Cpu::new(32), F32);
 }
 
 /// Five of the thirteen types round activations to 8 bits.
 #[test]
-fn cpu() {
+fn cpu_int8() {
     compare(cpu::Cpu::int8(32), [1e-3; 2]);
 }
 

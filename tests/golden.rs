@@ -183,7 +183,7 @@ fn reference_meets_the_oracle() {
 }
 
 #[test]
-fn exact_cpu_meets_the_oracle() {
+fn cpu_meets_the_oracle() {
     let oracle = Oracle::open();
     let mut failures = Vec::new();
     for name in oracle.models() {
@@ -196,7 +196,7 @@ fn exact_cpu_meets_the_oracle() {
 /// Activations in 8 bits cannot meet an absolute bound: in these random models the smallest rounding grows through every layer. They
 /// must be as near to exact as llama.cpp's are, and independent of how the prompt is cut.
 #[test]
-fn cpu_is_as_exact_as_8_bit_activations_can_be() {
+fn int8_is_as_exact_as_8_bit_activations_can_be() {
     let oracle = Oracle::open();
     let mut failures = Vec::new();
     for name in oracle.models() {

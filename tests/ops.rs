@@ -453,9 +453,9 @@ fn judge(backend: &str, product: f64, cases: &[Case], want: &[Shown], got: &[Sho
 fn check(cases: &[Case], n_ubatch: u32, gpus: &[GpuOptions]) {
     let want = pollster::block_on(run(cpu::Reference::new(n_ubatch), cases, false));
     let got = pollster::block_on(run(cpu::Cpu::new(n_ubatch), cases, true));
-    let mut failures = judge("exact cpu", PRODUCT, cases, &want, &got);
+    let mut failures = judge("cpu", PRODUCT, cases, &want, &got);
     let got = pollster::block_on(run(cpu::Cpu::int8(n_ubatch), cases, true));
-    failures.extend(judge("cpu", ROUNDED, cases, &want, &got));
+    failures.extend(judge("cpu int8", ROUNDED, cases, &want, &got));
     for options in gpus {
         let options = GpuOptions {
             n_ubatch,
