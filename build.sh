@@ -17,6 +17,7 @@ usage() {
 ./build.sh build           www/ with the WebAssembly build in it: all a static host needs
 ./build.sh size            the download's size in bytes, plain and compressed
 ./build.sh bench [part]    prefill and decode speed: native, web or all; then perhaps a model.gguf
+./build.sh bench plan      what WebGPU is asked to do for a token, counted without a GPU (--shape, --model, --context, --prompt)
 ./build.sh setup           only install what the above need
 TEXT
 }
@@ -234,6 +235,12 @@ long_prompt=$(printf 'What is the capital of France, and which river runs throug
 long_answer='Count down from 60 to 21.'
 
 bench() { # part, model
+  if [ "${1:-}" = plan ]; then
+    shift
+    setup_rust >&2
+    cargo run --release --locked --quiet --example plan -- "$@"
+    return
+  fi
   local part=${1:-all} model=${2:-$demo}
   case $part in native | web | all) ;; *) die "no such benchmark: $part" ;; esac
   if [ "$part" != web ]; then bench_native "$model"; fi

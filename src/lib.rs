@@ -18,6 +18,7 @@ pub mod text;
 pub mod backend;
 pub mod model;
 pub mod generate;
+pub mod bench;
 #[cfg(target_arch = "wasm32")]
 pub mod api;
 

@@ -151,6 +151,15 @@ impl<B: Backend> Loader<B> {
         &self.hparams
     }
 
+    /// The model as declared, before any byte has come: for a backend that counts and does not compute.
+    pub fn without_weights(self) -> Model<B> {
+        Model {
+            hparams: self.hparams,
+            backend: self.backend,
+            net: self.net,
+        }
+    }
+
     /// Takes the bytes of the file from `file_offset` on, where the last call ended. Header bytes are passed over.
     pub fn push(&mut self, file_offset: u64, bytes: &[u8]) -> Result<()> {
         let data = self.targets.first().map_or(0, |t| t.offset); // what comes before it may be left out
@@ -194,10 +203,6 @@ impl<B: Backend> Loader<B> {
             });
         }
         self.backend.finish_loading().await?;
-        Ok(Model {
-            hparams: self.hparams,
-            backend: self.backend,
-            net: self.net,
-        })
+        Ok(self.without_weights())
     }
 }

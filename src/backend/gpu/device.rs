@@ -80,8 +80,6 @@ pub struct Gpu {
     /// Matrices that have a place in an arena.
     placed: usize,
     pub(super) vectors: wgpu::Buffer,
-    /// Elements declared.
-    pub(super) vectors_len: u32,
     pub(super) bufs: Vec<wgpu::Buffer>,
     /// Scratch of the upload.
     pub(super) split: Vec<u8>,
@@ -178,7 +176,6 @@ impl Gpu {
             arenas: Vec::new(),
             placed: 0,
             vectors: empty("vectors"),
-            vectors_len: 0,
             bufs: Vec::new(),
             split: Vec::new(),
             unflushed: 0,
@@ -273,7 +270,7 @@ impl Gpu {
                 self.arenas.push(self.raw_storage("weights", size));
             }
         }
-        let bytes = self.vectors_len as u64 * 4;
+        let bytes = self.tables.vectors_len as u64 * 4;
         if bytes > self.vectors.size() {
             let new = self.storage("vectors", bytes)?;
             if self.vectors.usage().contains(wgpu::BufferUsages::COPY_SRC) {

@@ -8,6 +8,7 @@
 //! The device reports errors through callbacks, at any time; they are kept in [`Fault`] and returned by the next call that can.
 
 mod device;
+mod ledger;
 mod pipelines;
 mod plan;
 mod record;
@@ -17,6 +18,7 @@ mod uniforms;
 mod weights;
 
 pub use device::{Gpu, GpuInfo, GpuOptions};
+pub use ledger::{Cost, Ledger, Traffic};
 pub use pipelines::{Shader, shaders};
 pub use state::State;
 
@@ -38,40 +40,19 @@ impl Backend for Gpu {
     type State = State;
 
     fn matrix(&mut self, name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat> {
-        let mats = &mut self.tables.mats;
-        mats.push(weights::Matrix::new(name, ty, n_rows, n_cols, self.tables.max_binding)?);
-        Ok(Mat {
-            id: mats.len() as u32 - 1,
-            n_rows,
-            n_cols,
-            ty,
-        })
+        self.tables.matrix(name, ty, n_rows, n_cols)
     }
 
     fn vector(&mut self, _name: &str, len: u32) -> Result<Vector> {
-        let id = self.tables.vectors.len() as u32;
-        self.tables.vectors.push(self.vectors_len);
-        self.vectors_len = self
-            .vectors_len
-            .checked_add(len)
-            .and_then(|end| end.checked_next_multiple_of(4))
-            .filter(|&end| end as u64 * 4 <= self.tables.max_binding)
-            .ok_or(Error::OutOfMemory {
-                what: "the model's small parameters",
-                bytes: self.vectors_len as u64 * 4 + len as u64 * 4,
-            })?;
-        Ok(Vector { id, len })
+        self.tables.vector(len)
     }
 
     fn buffer(&mut self, n_cols: u32) -> Result<Buf> {
-        let stride = n_cols.next_multiple_of(4);
-        let buffer = self.storage("activations", stride as u64 * 4 * self.tables.n_ubatch as u64)?;
+        let buf = self.tables.buffer(n_cols);
+        let row = self.tables.bufs[buf.id as usize] as u64 * 4;
+        let buffer = self.storage("activations", row * self.tables.n_ubatch as u64)?;
         self.bufs.push(buffer);
-        self.tables.bufs.push(stride);
-        Ok(Buf {
-            id: self.bufs.len() as u32 - 1,
-            n_cols,
-        })
+        Ok(buf)
     }
 
     fn write_matrix(&mut self, w: Mat, _offset: u64, bytes: &[u8]) -> Result<()> {
@@ -258,11 +239,21 @@ impl Gpu {
         self.queue.write_buffer(&self.run, at, bytemuck::bytes_of(&run));
     }
 
+    /// Steps of one submit: all of a single token's, few of a batch's.
+    fn steps_per_submit(n: u32, steps: usize) -> usize {
+        if n > 16 { BATCH_STEPS } else { steps.max(1) }
+    }
+
+    /// Submits of a pass of `n` tokens, each with one encoder and one compute pass.
+    fn submits(n: u32, steps: usize) -> u32 {
+        steps.max(1).div_ceil(Gpu::steps_per_submit(n, steps)) as u32
+    }
+
     /// Runs the body; with `read` also the head of the last row, and copies its first bytes (the token for 16, else the logits) to
     /// the staging buffer. A single token is one submit; a batch is cut.
     fn submit_body(&mut self, plan: &Plan, n: u32, pos: u32, read: Option<u64>) {
         let len = plan.len(Part::Body);
-        let chunk = if n > 16 { BATCH_STEPS } else { len.max(1) };
+        let chunk = Gpu::steps_per_submit(n, len);
         let mut start = 0;
         loop {
             let end = (start + chunk).min(len);

@@ -198,6 +198,14 @@ impl Kernel {
         }
     }
 
+    pub(super) fn shader(self) -> Shader {
+        Shader {
+            name: self.name(),
+            source: self.source(),
+            read_only: self.storage().iter().map(|a| *a == Access::Read).collect(),
+        }
+    }
+
     /// Compiles. Errors go to the device's innermost error scope.
     pub(super) fn compile(self, device: &wgpu::Device) -> Pipeline {
         let name = self.name();
@@ -271,11 +279,7 @@ pub struct Shader {
 pub fn shaders() -> Vec<Shader> {
     Kernel::all(&[1, 16, 64, 100, 128, 256])
         .into_iter()
-        .map(|k| Shader {
-            name: k.name(),
-            source: k.source(),
-            read_only: k.storage().iter().map(|a| *a == Access::Read).collect(),
-        })
+        .map(Kernel::shader)
         .collect()
 }
 

@@ -10,7 +10,7 @@ use super::{
     weights::{Matrix, Slab},
 };
 use crate::{
-    Error,
+    Error, Result,
     backend::{Attention, Buf, KvType, Mamba, Mat, Norm, Vector},
     gguf::GgmlType,
 };
@@ -25,6 +25,8 @@ pub(super) struct Tables {
     pub(super) mats: Vec<Matrix>,
     /// Start of each parameter in the arena, elements, a multiple of 4.
     pub(super) vectors: Vec<u32>,
+    /// Elements of all of them.
+    pub(super) vectors_len: u32,
     /// Row stride of each activation buffer, elements, a multiple of 4.
     pub(super) bufs: Vec<u32>,
     pub(super) n_ubatch: u32,
@@ -32,6 +34,33 @@ pub(super) struct Tables {
 }
 
 impl Tables {
+    pub(super) fn matrix(&mut self, name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat> {
+        self.mats.push(Matrix::new(name, ty, n_rows, n_cols, self.max_binding)?);
+        let id = self.mats.len() as u32 - 1;
+        Ok(Mat { id, n_rows, n_cols, ty })
+    }
+
+    pub(super) fn vector(&mut self, len: u32) -> Result<Vector> {
+        let id = self.vectors.len() as u32;
+        self.vectors.push(self.vectors_len);
+        self.vectors_len = self
+            .vectors_len
+            .checked_add(len)
+            .and_then(|end| end.checked_next_multiple_of(4))
+            .filter(|&end| end as u64 * 4 <= self.max_binding)
+            .ok_or(Error::OutOfMemory {
+                what: "the model's small parameters",
+                bytes: self.vectors_len as u64 * 4 + len as u64 * 4,
+            })?;
+        Ok(Vector { id, len })
+    }
+
+    pub(super) fn buffer(&mut self, n_cols: u32) -> Buf {
+        self.bufs.push(n_cols.next_multiple_of(4));
+        let id = self.bufs.len() as u32 - 1;
+        Buf { id, n_cols }
+    }
+
     fn stride(&self, b: Buf) -> u32 {
         self.bufs[b.id as usize]
     }
@@ -460,157 +489,5 @@ impl Recorder {
         self.push(t, Kernel::Argmax, &[Bind::Logits, Bind::Best], &op, Grid::Fixed(op.n_part, 1));
         self.push(t, Kernel::ArgmaxJoin, &[Bind::Best, Bind::Chosen], &op, Grid::Fixed(1, 1));
         self.class = class;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::weights;
-    use super::*;
-
-    /// Declares and records Granite 4.0 H Micro under Q4_K_M; no device is needed for that.
-    struct Micro {
-        t: Tables,
-    }
-
-    impl Micro {
-        fn mat(&mut self, name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Mat {
-            let m = Matrix::new(name, ty, n_rows, n_cols, self.t.max_binding).unwrap();
-            self.t.mats.push(m);
-            let id = self.t.mats.len() as u32 - 1;
-            Mat { id, n_rows, n_cols, ty }
-        }
-        fn vector(&mut self, len: u32) -> Vector {
-            self.t.vectors.push(0);
-            let id = self.t.vectors.len() as u32 - 1;
-            Vector { id, len }
-        }
-        fn buf(&mut self, n_cols: u32) -> Buf {
-            self.t.bufs.push(n_cols);
-            let id = self.t.bufs.len() as u32 - 1;
-            Buf { id, n_cols }
-        }
-
-        fn record(class: Class) -> Recorder {
-            use GgmlType::{Q4_K, Q6_K};
-            let t = Tables {
-                n_ubatch: 256,
-                max_binding: 128 << 20,
-                ..Default::default()
-            };
-            let mut g = Micro { t };
-            let table = g.mat("token_embd.weight", Q6_K, 100_352, 2048);
-            let (x, p, y, h) = (g.buf(2048), g.buf(8512), g.buf(4096), g.buf(8192));
-            let v = |g: &mut Micro, len| Norm {
-                gamma: g.vector(len),
-                eps: 1e-5,
-            };
-            let mut layers = Vec::new();
-            for i in 0..40u32 {
-                let name = |s: &str| format!("blk.{i}.{s}.weight");
-                let attention = i % 10 == 5;
-                let mixer = if attention {
-                    let v_type = if i >= 25 { Q6_K } else { Q4_K };
-                    vec![
-                        g.mat(&name("attn_q"), Q4_K, 2048, 2048),
-                        g.mat(&name("attn_k"), Q4_K, 512, 2048),
-                        g.mat(&name("attn_v"), v_type, 512, 2048),
-                        g.mat(&name("attn_output"), Q4_K, 2048, 2048),
-                    ]
-                } else {
-                    vec![
-                        g.mat(&name("ssm_in"), Q4_K, 8512, 2048),
-                        g.mat(&name("ssm_out"), Q4_K, 2048, 4096),
-                    ]
-                };
-                let ffn = [
-                    g.mat(&name("ffn_gate"), Q4_K, 8192, 2048),
-                    g.mat(&name("ffn_up"), Q4_K, 8192, 2048),
-                    g.mat(&name("ffn_down"), if i % 2 == 0 { Q6_K } else { Q4_K }, 2048, 8192),
-                ];
-                layers.push((attention, mixer, ffn));
-            }
-            weights::place(&mut g.t.mats, 0, 0, 128 << 20);
-            let (norm, inner) = (v(&mut g, 2048), v(&mut g, 4096));
-            let m = Mamba {
-                slot: 0,
-                n_head: 64,
-                d_head: 64,
-                d_state: 128,
-                n_group: 1,
-                d_conv: 4,
-                conv_w: g.vector(4352 * 4),
-                conv_b: g.vector(4352),
-                dt_bias: g.vector(64),
-                a: g.vector(64),
-                d: g.vector(64),
-                norm: inner,
-            };
-            let a = Attention {
-                slot: 0,
-                n_head: 32,
-                n_head_kv: 8,
-                d_head: 64,
-                scale: 1.0 / 64.0,
-            };
-            let (t, mut r) = (&g.t, Recorder::new(class, KvType::F16, 1 << 17));
-            r.embed(t, table, 12.0, x);
-            for (attention, mixer, [gate, up, down]) in layers {
-                if attention {
-                    r.norm_matmul(t, x, norm, &mixer[..3], p);
-                    r.attend(t, p, &a, y);
-                    r.matmul_add(t, mixer[3], y, 0.22, x);
-                } else {
-                    r.norm_matmul(t, x, norm, &mixer[..1], p);
-                    r.mamba_mix(t, p, &m, y);
-                    r.matmul_add(t, mixer[1], y, 0.22, x);
-                }
-                r.swiglu(t, x, norm, gate, up, h);
-                r.matmul_add(t, down, h, 0.22, x);
-            }
-            r.pick(t, x, norm, table, 8.0);
-            assert!(r.error.is_none(), "{:?}", r.error);
-            r
-        }
-    }
-
-    fn dispatches(steps: &[Step], n: u32, pos: u32) -> usize {
-        steps.iter().filter(|s| s.grid.size(n, pos)[0] > 0).count()
-    }
-
-    /// 36 Mamba layers of 5; 4 attention layers of 6, two of which have v in another type;
-    /// 2 slabs of the table, looked up and multiplied; 2 stages of the argmax. A long context joins its spans in 4 more.
-    #[test]
-    fn dispatches_of_a_micro_token() {
-        let r = Micro::record(Class::One);
-        assert_eq!(dispatches(&r.body, 1, 100), 36 * 5 + 4 * 6 + 2 + 2);
-        assert_eq!(dispatches(&r.body, 1, 5000), 36 * 5 + 4 * 7 + 2 + 2);
-        assert_eq!(dispatches(&r.head, 1, 100), 2 + 2);
-        assert!(r.head_rows.is_empty());
-    }
-
-    #[test]
-    fn a_batch_has_one_more_a_mamba_layer() {
-        let r = Micro::record(Class::Many);
-        assert_eq!(dispatches(&r.body, 256, 0), 36 * 6 + 4 * 6 + 2 + 2);
-        assert_eq!(dispatches(&r.head_rows, 41, 0), 2);
-    }
-
-    /// The default limit is eight; a model that needs more would fail in a browser only.
-    #[test]
-    fn no_step_binds_too_much() {
-        for class in [Class::One, Class::Few, Class::Many] {
-            let r = Micro::record(class);
-            for step in r.body.iter().chain(&r.head).chain(&r.head_rows) {
-                assert!(
-                    step.binds.len() <= 8 && step.binds.len() == step.kernel.storage().len(),
-                    "{step:?}"
-                );
-                assert!(step.grid.size(256, 0).iter().all(|&n| n <= MAX_GROUPS), "{step:?}");
-                for bind in &step.binds {
-                    assert!(!matches!(bind, Bind::Weights { bytes, .. } if *bytes > 128 << 20), "{step:?}");
-                }
-            }
-        }
     }
 }

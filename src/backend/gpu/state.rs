@@ -24,19 +24,19 @@ pub struct State {
     pub(super) plans: [Option<Plan>; Class::COUNT],
 }
 
-impl State {
+impl StateShape {
     /// Bytes of one token's keys (and as many of values) in a layer.
-    fn token_bytes(shape: &StateShape) -> u64 {
-        match shape.kv_type {
-            KvType::F32 => shape.kv_len as u64 * 4,
-            KvType::F16 => (shape.kv_len as u64 * 2).next_multiple_of(4),
+    pub(super) fn token_bytes(&self) -> u64 {
+        match self.kv_type {
+            KvType::F32 => self.kv_len as u64 * 4,
+            KvType::F16 => (self.kv_len as u64 * 2).next_multiple_of(4),
         }
     }
 }
 
 impl Gpu {
     pub(super) fn make_state(&mut self, shape: &StateShape) -> Result<State> {
-        let longest = State::token_bytes(shape) * shape.n_ctx as u64;
+        let longest = shape.token_bytes() * shape.n_ctx as u64;
         if shape.n_attention > 0 && longest > self.tables.max_binding {
             return Err(Error::OutOfMemory {
                 what: "the keys of one layer at this context length",
@@ -78,7 +78,7 @@ impl Gpu {
             return Ok(());
         }
         let capacity = n.next_power_of_two().max(BUCKET).min(state.shape.n_ctx.max(n));
-        let token = State::token_bytes(&state.shape);
+        let token = state.shape.token_bytes();
         for layer in 0..state.shape.n_attention as usize {
             let new = (
                 self.storage("keys", token * capacity as u64)?,

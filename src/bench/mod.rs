@@ -1,0 +1,12 @@
+//! Measuring: what a pass costs, counted and timed.
+//!
+//! [`Shape`] stands in for a published model: its exact shapes and types, with random weights, so that a device can be measured without
+//! a download. [`plan`] counts the recorded plan of any model without a device.
+
+mod plan;
+mod shape;
+mod weights;
+
+pub use plan::{Plan, plan};
+pub use shape::Shape;
+pub use weights::feed;
