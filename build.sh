@@ -18,6 +18,7 @@ usage() {
 ./build.sh size            the download's size in bytes, plain and compressed
 ./build.sh bench [part]    prefill and decode speed: native, web or all; then perhaps a model.gguf
 ./build.sh bench plan      what WebGPU is asked to do for a token, counted without a GPU (--shape, --model, --context, --prompt)
+./build.sh bench ort       our matrix products beside onnxruntime-web's, in one browser; perhaps --json FILE
 ./build.sh setup           only install what the above need
 TEXT
 }
@@ -241,6 +242,10 @@ bench() { # part, model
     cargo run --release --locked --quiet --example plan -- "$@"
     return
   fi
+  if [ "${1:-}" = ort ]; then
+    bench_ort "${@:2}"
+    return
+  fi
   local part=${1:-all} model=${2:-$demo}
   case $part in native | web | all) ;; *) die "no such benchmark: $part" ;; esac
   if [ "$part" != web ]; then bench_native "$model"; fi
@@ -250,6 +255,13 @@ bench() { # part, model
     say "In Chromium: $model"
     node tests/browser/bench.mjs "$model" --prefill "$long_prompt" --decode "$long_answer"
   fi
+}
+
+bench_ort() { # options of bench/ort.mjs
+  setup_rust
+  setup_node
+  cargo build --locked --quiet --example shaders
+  node bench/ort.mjs "$@"
 }
 
 # Each backend reads a long prompt, then writes a long answer. The GPU is the machine's own, if it has one.

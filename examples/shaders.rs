@@ -1,16 +1,68 @@
-//! Every WGSL module that the GPU backend can compose, as JSON for tools that validate shaders (tests/tint.mjs).
+//! Every WGSL module that the GPU backend can compose, or single products ready to be dispatched, as JSON for tools.
 //!
 //! ```text
-//! cargo run --example shaders          prints [{"name": .., "source": .., "readOnly": [bool, ..]}, ..]
+//! cargo run --example shaders                        [{"name": .., "source": .., "readOnly": [bool, ..]}, ..] (tests/tint.mjs)
+//! cargo run --example shaders Q4_K 8512 2048 64 ..   a type, rows, columns and tokens at a time: the same, and with it "groups",
+//!                                                    "params" and "run" (bytes), "weightBytes", "planes" (bench/ort.mjs)
 //! ```
 
-use outcrop::backend::gpu::shaders;
-use serde_json::json;
+use outcrop::backend::gpu::{Shader, product, shaders};
+use outcrop::gguf::GgmlType;
+use serde_json::{Value, json};
+use std::process::ExitCode;
 
-fn main() {
-    let all: Vec<_> = shaders()
-        .into_iter()
-        .map(|s| json!({ "name": s.name, "source": s.source, "readOnly": s.read_only }))
-        .collect();
-    println!("{}", json!(all));
+fn shader(s: Shader) -> Value {
+    json!({ "name": s.name, "source": s.source, "readOnly": s.read_only })
+}
+
+fn products(args: &[String]) -> Result<Vec<Value>, String> {
+    let mut all = Vec::new();
+    for wanted in args.chunks(4) {
+        let [ty, sizes @ ..] = wanted else {
+            unreachable!("chunks are not empty")
+        };
+        let ty = GgmlType::ALL
+            .into_iter()
+            .find(|t| t.to_string() == *ty)
+            .ok_or(format!("no such type: {ty}"))?;
+        let sizes: Vec<u32> = sizes.iter().filter_map(|s| s.parse().ok()).collect();
+        let &[n_rows, n_cols, n_tokens] = &sizes[..] else {
+            return Err(format!("rows, columns and tokens are wanted after the type: {wanted:?}"));
+        };
+        let dispatches = product(ty, n_rows, n_cols, n_tokens).map_err(|e| e.to_string())?;
+        all.push(json!(
+            dispatches
+                .into_iter()
+                .map(|p| {
+                    let mut value = shader(p.shader);
+                    value["groups"] = json!(p.groups);
+                    value["params"] = json!(p.params);
+                    value["run"] = json!(p.run);
+                    value["weightBytes"] = json!(p.weight_bytes);
+                    value["planes"] = json!(p.planes);
+                    value
+                })
+                .collect::<Vec<_>>()
+        ));
+    }
+    Ok(all)
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let all = if args.is_empty() {
+        Ok(shaders().into_iter().map(shader).collect())
+    } else {
+        products(&args)
+    };
+    match all {
+        Ok(all) => {
+            println!("{}", json!(all));
+            ExitCode::SUCCESS
+        }
+        Err(what) => {
+            eprintln!("{what}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod device;
 mod ledger;
 mod pipelines;
 mod plan;
+mod probe;
 mod record;
 mod state;
 mod step;
@@ -20,6 +21,7 @@ mod weights;
 pub use device::{Gpu, GpuInfo, GpuOptions};
 pub use ledger::{Cost, Ledger, Traffic};
 pub use pipelines::{Shader, shaders};
+pub use probe::{Probe, product};
 pub use state::State;
 
 use super::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};

@@ -321,6 +321,19 @@ impl Recorder {
         self.products(t, ws, &p);
     }
 
+    /// `y = W x` with nothing folded in: no model asks for it, but comparisons with other engines do.
+    pub(super) fn plain_product(&mut self, t: &Tables, x: Buf, w: Mat, y: Buf) {
+        let p = Product {
+            x,
+            norm: None,
+            flags: 0,
+            scale: 1.0,
+            y: Bind::Buf(y.id),
+            y_stride: t.stride(y),
+        };
+        self.products(t, &[w], &p);
+    }
+
     pub(super) fn matmul_add(&mut self, t: &Tables, w: Mat, y: Buf, scale: f32, x: Buf) {
         let folds = |d: &mut (Buf, Norm)| d.0.id == y.id && d.1.gamma.len == w.n_cols;
         let norm = self.deferred.take_if(folds).map(|d| d.1);
