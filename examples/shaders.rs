@@ -1,7 +1,8 @@
 //! Every WGSL module that the GPU backend can compose, or single products ready to be dispatched, as JSON for tools.
 //!
 //! ```text
-//! cargo run --example shaders                        [{"name": .., "source": .., "readOnly": [bool, ..]}, ..] (tests/tint.mjs)
+//! cargo run --example shaders                        [{"name": .., "source": .., "constants": {..}, "features": [..],
+//!                                                    "readOnly": [bool, ..]}, ..] (tests/tint.mjs)
 //! cargo run --example shaders Q4_K 8512 2048 64 ..   a type, rows, columns and tokens at a time: the same, and with it "groups",
 //!                                                    "params" and "run" (bytes), "weightBytes", "planes" (bench/ort.mjs)
 //! ```
@@ -9,10 +10,11 @@
 use outcrop::backend::gpu::{Shader, product, shaders};
 use outcrop::gguf::GgmlType;
 use serde_json::{Value, json};
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 fn shader(s: Shader) -> Value {
-    json!({ "name": s.name, "source": s.source, "readOnly": s.read_only })
+    let constants: BTreeMap<_, _> = s.constants.into_iter().collect();
+    json!({ "name": s.name, "source": s.source, "constants": constants, "features": s.features, "readOnly": s.read_only })
 }
 
 fn products(args: &[String]) -> Result<Vec<Value>, String> {

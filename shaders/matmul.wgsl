@@ -14,7 +14,7 @@ fn store_tile(tile: u32, r: u32, token: u32, inv: f32, lo: vec4<f32>, hi: vec4<f
     if token >= run.n {
         return;
     }
-    if has(GLU) {
+    if GLU {
         for (var i = 0u; i < 4u; i++) {
             store(token, tile * 32u + r + 8u * i, silu(inv * lo[i]) * (inv * hi[i]));
         }
@@ -30,14 +30,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let tile = wid.x;
     let last = op.n_rows - 1u;
     var src: Source;
-    if has(GLU) {
+    if GLU {
         src = Source(op.planes[local >> 5u], min(tile * 32u + (local & 31u), last));
     } else {
         src = source(min(tile * 64u + local, last));
     }
     let first = wid.y * TOKENS;
-    for (var c = 0u; c < op.n_chunks; c++) {
-        let k = chunk(src.planes, src.row, op.n_chunks, c);
+    for (var c = 0u; c < N_CHUNKS; c++) {
+        let k = chunk(src.planes, src.row, N_CHUNKS, c);
         let lo = chunk_lo(c);
         wt[at(local, 0u)] = k.a.x * k.q[0] + k.b.x;
         wt[at(local, 1u)] = k.a.x * k.q[1] + k.b.x;
@@ -63,7 +63,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
 
 /// A quad of x, times gamma.
 fn weighed(v: vec4<f32>, quad: u32) -> vec4<f32> {
-    if has(NORM) {
+    if NORM {
         return v * gamma[op.gamma + quad];
     }
     return v;

@@ -41,7 +41,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: ve
     var s1: Source;
     var s2: Source;
     var s3: Source;
-    if has(GLU) {
+    if GLU {
         s0 = Source(op.planes[0], min(tile * 2u, last));
         s1 = Source(op.planes[0], min(tile * 2u + 1u, last));
         s2 = Source(op.planes[1], s0.row);
@@ -53,17 +53,16 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: ve
         s3 = source(min(tile * 4u + 3u, last));
     }
 
-    let norm = has(NORM);
     let x0 = run.row0 * op.x_stride;
     var acc = vec4(0.0);
     var sq = 0.0;
-    for (var c = lane; c < op.n_chunks; c += LANES) {
+    for (var c = lane; c < N_CHUNKS; c += LANES) {
         let lo = chunk_lo(c);
         let hi = lo + HI;
         var in: Input;
         in.v = array<vec4<f32>, 8>(
             x[x0 + lo], x[x0 + lo + 1u], x[x0 + lo + 2u], x[x0 + lo + 3u], x[x0 + hi], x[x0 + hi + 1u], x[x0 + hi + 2u], x[x0 + hi + 3u]);
-        if norm {
+        if NORM {
             sq += sum16(in.v[0] * in.v[0], in.v[1] * in.v[1], in.v[2] * in.v[2], in.v[3] * in.v[3])
                 + sum16(in.v[4] * in.v[4], in.v[5] * in.v[5], in.v[6] * in.v[6], in.v[7] * in.v[7]);
             let g = op.gamma + lo;
@@ -74,8 +73,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: ve
         }
         in.sums = vec2(sum16(in.v[0], in.v[1], in.v[2], in.v[3]), sum16(in.v[4], in.v[5], in.v[6], in.v[7]));
         acc += vec4(
-            dot_chunk(chunk(s0.planes, s0.row, op.n_chunks, c), in), dot_chunk(chunk(s1.planes, s1.row, op.n_chunks, c), in),
-            dot_chunk(chunk(s2.planes, s2.row, op.n_chunks, c), in), dot_chunk(chunk(s3.planes, s3.row, op.n_chunks, c), in));
+            dot_chunk(chunk(s0.planes, s0.row, N_CHUNKS, c), in), dot_chunk(chunk(s1.planes, s1.row, N_CHUNKS, c), in),
+            dot_chunk(chunk(s2.planes, s2.row, N_CHUNKS, c), in), dot_chunk(chunk(s3.planes, s3.row, N_CHUNKS, c), in));
     }
     part[local * 4u] = acc.x;
     part[local * 4u + 1u] = acc.y;
@@ -90,7 +89,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: ve
             sum += squares[group * LANES + l];
         }
         let inv = inv_rms(sum);
-        if has(GLU) {
+        if GLU {
             if lane < 2u {
                 store(0u, tile * 2u + lane, silu(inv * total(group, lane)) * (inv * total(group, lane + 2u)));
             }

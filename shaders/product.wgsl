@@ -5,14 +5,13 @@
 // GLU   W is two matrices, y = silu(W0 . x) * (W1 . x)
 // Several matrices of one type may stand in one dispatch (q, k, v): segment s has rows seg_end[s - 1]..seg_end[s] of y.
 
-const NORM: u32 = 1u;
-const ADD: u32 = 2u;
-const GLU: u32 = 4u;
+override N_CHUNKS: u32; // chunks of 32 in a row of W
+override NORM: bool;
+override ADD: bool;
+override GLU: bool;
 
 struct Product {
     n_rows: u32,   // columns of y that are written
-    n_chunks: u32, // chunks of 32 in a row of W
-    flags: u32,
     x_stride: u32, // quads
     y_stride: u32,
     y_col: u32,    // first column written
@@ -46,14 +45,10 @@ fn source(row: u32) -> Source {
     return Source(op.planes[3], row - op.seg_end.z);
 }
 
-fn has(flag: u32) -> bool {
-    return (op.flags & flag) != 0u;
-}
-
 /// Scale of a token's results, from the sum of squares of its x.
 fn inv_rms(squares: f32) -> f32 {
-    if has(NORM) {
-        return inverseSqrt(squares / f32(op.n_chunks * 32u) + op.eps);
+    if NORM {
+        return inverseSqrt(squares / f32(N_CHUNKS * 32u) + op.eps);
     }
     return 1.0;
 }
@@ -61,7 +56,7 @@ fn inv_rms(squares: f32) -> f32 {
 fn store(token: u32, row: u32, value: f32) {
     if row < op.n_rows {
         let i = token * op.y_stride + op.y_col + row;
-        if has(ADD) {
+        if ADD {
             y[i] += op.scale * value;
         } else {
             y[i] = op.scale * value;

@@ -203,7 +203,7 @@ const shaders = [
   { name: "group_norm: sum for mean", file: "group_norm", from: "sum / f32(op.n_cols)", to: "sum" },
   { name: "residual scale", file: "product", from: "y[i] += op.scale * value", to: "y[i] += value" },
   { name: "logit scale", file: "product", from: "y[i] = op.scale * value", to: "y[i] = value" },
-  { name: "norm: sum for mean", file: "product", from: "squares / f32(op.n_chunks * 32u)", to: "squares" },
+  { name: "norm: sum for mean", file: "product", from: "squares / f32(N_CHUNKS * 32u)", to: "squares" },
   { name: "k from the rows of v", file: "product", from: "Source(op.planes[1], row - op.seg_end.x)", to: "Source(op.planes[2], row - op.seg_end.x)" },
   { name: "matvec: no gamma on a quad", file: "matvec", from: "in.v[2] * gamma[g + 2u]", to: "in.v[2]" },
   { name: "matvec: gate and up swapped", file: "matvec", from: "silu(inv * total(group, lane)) * (inv * total(group, lane + 2u))", to: "silu(inv * total(group, lane + 2u)) * (inv * total(group, lane))" },

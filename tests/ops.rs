@@ -500,7 +500,7 @@ fn products_of_every_type() {
     for ty in GgmlType::ALL {
         cases.push(case(768, Op::Embed { ty }));
         cases.push(case(256, Op::NormMatmul { mats: vec![(ty, 37)] }));
-        cases.push(case(512, Op::NormMatmul { mats: vec![(ty, 1)] }));
+        cases.push(case(256, Op::NormMatmul { mats: vec![(ty, 1)] }));
         // Three of a type are one dispatch, like q, k and v.
         cases.push(case(
             768,
@@ -508,7 +508,7 @@ fn products_of_every_type() {
                 mats: vec![(ty, 100), (ty, 9), (ty, 37)],
             },
         ));
-        cases.push(case(512, Op::MatmulAdd { ty, n_rows: 96 }));
+        cases.push(case(256, Op::MatmulAdd { ty, n_rows: 96 }));
         cases.push(case(
             256,
             Op::Swiglu {

@@ -124,3 +124,17 @@ fn stand_ins_are_q4_k_m() {
         assert_eq!(Shape::from_name(shape.name()), Some(shape));
     }
 }
+
+/// Shapes are constants of a pipeline, and a browser takes from milliseconds to a second to make one.
+#[test]
+fn products_have_few_pipelines() {
+    for (n, most) in [(1, 7), (8, 7 + 1), (256, 7 + 1)] {
+        let shaders = plan(n, 0, Want::Token).shaders;
+        let products: Vec<_> = shaders
+            .iter()
+            .map(|s| &s.name)
+            .filter(|name| name.starts_with("mat"))
+            .collect();
+        assert_eq!(products.len(), most, "{products:?}");
+    }
+}

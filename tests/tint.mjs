@@ -25,7 +25,7 @@ const device = await adapter.requestDevice(); // no requiredLimits: the defaults
 const entry = (binding, type) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } });
 
 /** What is wrong with a shader, in words; or nothing. */
-async function check({ name, source, readOnly }) {
+async function check({ name, source, constants, readOnly }) {
   const module = device.createShaderModule({ label: name, code: source });
   const layout = device.createBindGroupLayout({
     entries: [
@@ -37,7 +37,7 @@ async function check({ name, source, readOnly }) {
   const descriptor = {
     label: name,
     layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    compute: { module, entryPoint: "main" },
+    compute: { module, entryPoint: "main", constants },
   };
   // Created together, compiled on as many threads as there are cores.
   const [{ messages }, error] = await Promise.all([

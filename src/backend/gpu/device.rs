@@ -2,13 +2,14 @@
 
 use super::{
     LOGITS_BYTES,
+    forms::Forms,
     pipelines::{Kernel, Pipeline},
     plan::SLOT,
     record::{Recorder, Tables},
     step::Scratch,
     weights,
 };
-use crate::{Error, Result, gguf::GgmlType};
+use crate::{Error, Result};
 use futures_channel::oneshot;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,12 +18,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct GpuOptions {
     /// Most tokens in a pass.
     pub n_ubatch: u32,
-    /// Ask for nothing beyond WebGPU's default limits, whatever the adapter offers.
+    /// Ask for nothing beyond WebGPU's default limits and features, whatever the adapter offers.
     pub default_limits: bool,
     /// Take an adapter that computes on the CPU. It is slower than the CPU backend, so only tests want it.
     pub allow_software: bool,
     /// Keeps bindings below this many bytes, as on a device with a lower limit.
     pub max_binding: Option<u64>,
+    /// Runs these kernels instead of those preferred on the adapter. The device must have what they need.
+    pub forms: Option<Forms>,
 }
 
 impl Default for GpuOptions {
@@ -32,6 +35,7 @@ impl Default for GpuOptions {
             default_limits: false,
             allow_software: true,
             max_binding: None,
+            forms: None,
         }
     }
 }
@@ -131,9 +135,19 @@ impl Gpu {
             limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
             limits.max_buffer_size = offered.max_buffer_size;
         }
+        let features = if options.default_limits {
+            wgpu::Features::empty()
+        } else {
+            adapter.features() & Forms::FEATURES
+        };
+        let forms = options.forms.unwrap_or(Forms::preferred(features, software));
+        if !forms.run_on(features) {
+            return Err(no_gpu(format!("the adapter lacks what {forms:?} needs")));
+        }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("outcrop"),
+                required_features: features,
                 required_limits: limits,
                 ..Default::default()
             })
@@ -171,6 +185,7 @@ impl Gpu {
             tables: Tables {
                 n_ubatch,
                 max_binding,
+                forms,
                 ..Default::default()
             },
             arenas: Vec::new(),
@@ -291,23 +306,6 @@ impl Gpu {
         let made = kernel.compile(&self.device);
         self.pipelines.push((kernel, made.clone()));
         made
-    }
-
-    /// Compiles the products of the file's types while the load is still shown; the rest is compiled when first recorded.
-    pub(super) async fn compile_products(&mut self) -> Result<()> {
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        for ty in GgmlType::ALL {
-            if self.tables.mats.iter().any(|m| m.ty == ty) {
-                self.pipeline(Kernel::Matvec(ty));
-                self.pipeline(Kernel::Matmul64(ty));
-            }
-        }
-        let failed = (validation.pop().await, internal.pop().await);
-        match failed.0.or(failed.1) {
-            Some(error) => Err(Error::Gpu { what: error.to_string() }),
-            None => Ok(()),
-        }
     }
 
     /// Makes the buffers that a recording needs at least as large as it needs them. Plans made before keep the old ones.

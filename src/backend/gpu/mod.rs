@@ -8,6 +8,7 @@
 //! The device reports errors through callbacks, at any time; they are kept in [`Fault`] and returned by the next call that can.
 
 mod device;
+mod forms;
 mod ledger;
 mod pipelines;
 mod plan;
@@ -19,6 +20,7 @@ mod uniforms;
 mod weights;
 
 pub use device::{Gpu, GpuInfo, GpuOptions};
+pub use forms::{Forms, MatmulForm, MatvecForm};
 pub use ledger::{Cost, Ledger, Traffic};
 pub use pipelines::{Shader, shaders};
 pub use probe::{Probe, product};
@@ -83,7 +85,6 @@ impl Backend for Gpu {
         if let Some(m) = self.tables.mats.iter().find(|m| !m.is_complete()) {
             return Err(Error::MissingTensor { name: m.name.clone() });
         }
-        self.compile_products().await?;
         self.queue.submit([]);
         self.idle().await?;
         self.check()

@@ -1,11 +1,12 @@
 //! The table of kernels: which shader pieces make each, and what it binds.
 //!
 //! Shaders are plain WGSL files, concatenated: WGSL allows any order of declarations, so a choice is a *piece* and never an
-//! `#ifdef`. Sizes of a model come in uniforms; only what must be a constant for the compiler (the length of a register or
-//! workgroup array) is written as a one-line piece.
+//! `#ifdef`. Sizes of a model come in uniforms; those that a compiler can use are pipeline constants (`override`), and the length of
+//! a register array, which no override may be, is written as a one-line piece.
 //!
 //! Every kernel binds group 0: storage buffers from 0 on, its step's parameters at 8, the pass's at 9.
 
+use super::forms::{Constants, MatmulForm, MatvecForm, Shape};
 use crate::{backend::KvType, gguf::GgmlType};
 use std::fmt::Write;
 
@@ -18,11 +19,8 @@ pub(super) const RUN: u32 = 9;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
     Embed(GgmlType),
-    Matvec(GgmlType),
-    /// Tiles of 8 tokens.
-    Matmul8(GgmlType),
-    /// Tiles of 64 tokens.
-    Matmul64(GgmlType),
+    Matvec(GgmlType, MatvecForm, Shape),
+    Matmul(GgmlType, MatmulForm, Tile, Shape),
     Glu,
     GroupNorm,
     /// With its `d_state`, as the two below.
@@ -34,6 +32,22 @@ pub(super) enum Kernel {
     AttendJoin,
     Argmax,
     ArgmaxJoin,
+}
+
+/// Tokens that a workgroup of a matmul takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tile {
+    T8,
+    T64,
+}
+
+impl Tile {
+    pub(super) fn tokens(self) -> u32 {
+        match self {
+            Tile::T8 => 8,
+            Tile::T64 => 64,
+        }
+    }
 }
 
 /// What a kernel does with a storage buffer.
@@ -82,12 +96,13 @@ impl Kernel {
     pub(super) fn all(d_states: &[u32]) -> Vec<Kernel> {
         let mut all = Vec::new();
         for ty in GgmlType::ALL {
-            all.extend([
-                Kernel::Embed(ty),
-                Kernel::Matvec(ty),
-                Kernel::Matmul8(ty),
-                Kernel::Matmul64(ty),
-            ]);
+            all.push(Kernel::Embed(ty));
+            for &shape in Shape::samples(ty) {
+                all.extend(MatvecForm::ALL.map(|form| Kernel::Matvec(ty, form, shape)));
+                for tile in [Tile::T8, Tile::T64] {
+                    all.extend(MatmulForm::ALL.map(|form| Kernel::Matmul(ty, form, tile, shape)));
+                }
+            }
         }
         for &n in d_states {
             all.extend([Kernel::MambaStep(n), Kernel::MambaConv(n), Kernel::MambaScan(n)]);
@@ -105,15 +120,16 @@ impl Kernel {
         all
     }
 
-    /// A name for people and files: `matvec_q4_k`, `mamba_step_128`.
+    /// A name for people and files: `matvec_q4_k_64_norm`, `mamba_step_128`.
     pub(super) fn name(self) -> String {
         let ty = |ty: GgmlType| ty.to_string().to_lowercase();
         let kv = |ty: KvType| format!("{ty:?}").to_lowercase();
         match self {
             Kernel::Embed(t) => format!("embed_{}", ty(t)),
-            Kernel::Matvec(t) => format!("matvec_{}", ty(t)),
-            Kernel::Matmul8(t) => format!("matmul8_{}", ty(t)),
-            Kernel::Matmul64(t) => format!("matmul64_{}", ty(t)),
+            Kernel::Matvec(t, form, shape) => format!("matvec{}_{}_{}", form.name(), ty(t), shape.name()),
+            Kernel::Matmul(t, form, tile, shape) => {
+                format!("matmul{}{}_{}_{}", tile.tokens(), form.name(), ty(t), shape.name())
+            }
             Kernel::Glu => "glu".into(),
             Kernel::GroupNorm => "group_norm".into(),
             Kernel::MambaStep(n) => format!("mamba_step_{n}"),
@@ -132,17 +148,16 @@ impl Kernel {
         let mut out = String::new();
         let pieces: Vec<&str> = match self {
             Kernel::Embed(t) => [quant(t), vec![shader!("embed")]].concat(),
-            Kernel::Matvec(t) => [quant(t), vec![shader!("math"), shader!("product"), shader!("matvec")]].concat(),
-            Kernel::Matmul8(t) => [
-                quant(t),
-                vec![shader!("math"), shader!("product"), shader!("matmul"), shader!("tile8")],
-            ]
-            .concat(),
-            Kernel::Matmul64(t) => [
-                quant(t),
-                vec![shader!("math"), shader!("product"), shader!("matmul"), shader!("tile64")],
-            ]
-            .concat(),
+            Kernel::Matvec(t, MatvecForm::Base, _) => {
+                [quant(t), vec![shader!("math"), shader!("product"), shader!("matvec")]].concat()
+            }
+            Kernel::Matmul(t, MatmulForm::Base, tile, _) => {
+                let tile = match tile {
+                    Tile::T8 => shader!("tile8"),
+                    Tile::T64 => shader!("tile64"),
+                };
+                [quant(t), vec![shader!("math"), shader!("product"), shader!("matmul"), tile]].concat()
+            }
             Kernel::Glu => vec![shader!("run"), shader!("math"), shader!("glu")],
             Kernel::GroupNorm => vec![shader!("run"), shader!("group_norm")],
             Kernel::MambaStep(n) | Kernel::MambaConv(n) | Kernel::MambaScan(n) => {
@@ -184,7 +199,7 @@ impl Kernel {
         use Access::{Read, Write};
         match self {
             Kernel::Embed(_) => &[Read, Read, Write],
-            Kernel::Matvec(_) | Kernel::Matmul8(_) | Kernel::Matmul64(_) => &[Read, Read, Read, Write],
+            Kernel::Matvec(..) | Kernel::Matmul(..) => &[Read, Read, Read, Write],
             Kernel::Glu => &[Write, Read],
             Kernel::GroupNorm => &[Write, Read],
             Kernel::MambaStep(_) => &[Read, Read, Write, Write, Write],
@@ -198,10 +213,29 @@ impl Kernel {
         }
     }
 
+    /// The values of its `override` declarations.
+    pub(super) fn constants(self) -> Constants {
+        match self {
+            Kernel::Matvec(_, _, shape) | Kernel::Matmul(_, _, _, shape) => shape.constants(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a device must have been opened with.
+    pub(super) fn needs(self) -> wgpu::Features {
+        match self {
+            Kernel::Matvec(_, form, _) => form.needs(),
+            Kernel::Matmul(_, form, ..) => form.needs(),
+            _ => wgpu::Features::empty(),
+        }
+    }
+
     pub(super) fn shader(self) -> Shader {
         Shader {
             name: self.name(),
             source: self.source(),
+            constants: self.constants(),
+            features: self.needs().iter().filter_map(|f| f.as_str()).collect(),
             read_only: self.storage().iter().map(|a| *a == Access::Read).collect(),
         }
     }
@@ -250,7 +284,10 @@ impl Kernel {
             layout: Some(&pipeline_layout),
             module: &module,
             entry_point: Some("main"),
-            compilation_options: Default::default(),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &self.constants(),
+                ..Default::default()
+            },
             cache: None,
         });
         Pipeline { pipeline, layout }
@@ -267,10 +304,14 @@ pub(super) struct Pipeline {
 /// One composed shader, for tests and tools that validate WGSL.
 #[derive(Debug, Clone)]
 pub struct Shader {
-    /// `matvec_q4_k`, ..
+    /// `matvec_q4_k_64_norm`, ..
     pub name: String,
     /// The whole module; its entry point is `main`.
     pub source: String,
+    /// Values of its `override` declarations.
+    pub constants: Vec<(&'static str, f64)>,
+    /// What the device must have been opened with, in WebGPU's names.
+    pub features: Vec<&'static str>,
     /// For each storage buffer from binding 0 on: is it only read? Uniforms stand at bindings 8 and 9.
     pub read_only: Vec<bool>,
 }
@@ -288,7 +329,31 @@ mod tests {
     use super::*;
     use naga::valid::{Capabilities, ValidationFlags, Validator};
 
-    /// Valid WGSL without any optional feature, and the bindings are those of the table.
+    /// What naga must be allowed for a kernel.
+    fn capabilities(kernel: Kernel) -> Capabilities {
+        let mut allowed = Capabilities::empty();
+        allowed.set(Capabilities::SUBGROUP, kernel.needs().contains(wgpu::Features::SUBGROUP));
+        allowed
+    }
+
+    /// `None` if the constants are exactly the shader's own and it is valid with them.
+    fn with_constants(kernel: Kernel, module: &naga::Module, info: &naga::valid::ModuleInfo) -> Option<String> {
+        let table = kernel.constants();
+        let mut ours: Vec<_> = table.iter().map(|c| c.0.to_owned()).collect();
+        let mut declared: Vec<_> = module.overrides.iter().filter_map(|(_, o)| o.name.clone()).collect();
+        ours.sort();
+        declared.sort();
+        if ours != declared {
+            return Some(format!("overrides {declared:?}, the table says {ours:?}"));
+        }
+        let values = table.into_iter().map(|(name, v)| (name.to_owned(), v)).collect();
+        // Validates what it makes.
+        naga::back::pipeline_constants::process_overrides(module, info, None, &values)
+            .err()
+            .map(|e| format!("{e:?}"))
+    }
+
+    /// Valid WGSL with no optional feature but those that the table names; bindings and constants are the table's too.
     #[test]
     fn every_kernel_validates() {
         let mut failed = Vec::new();
@@ -301,8 +366,9 @@ mod tests {
                     continue;
                 }
             };
-            if let Err(e) = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module) {
-                failed.push(format!("{}: {}", kernel.name(), e.emit_to_string(&source)));
+            match Validator::new(ValidationFlags::all(), capabilities(kernel)).validate(&module) {
+                Err(e) => failed.push(format!("{}: {}", kernel.name(), e.emit_to_string(&source))),
+                Ok(info) => failed.extend(with_constants(kernel, &module, &info).map(|e| format!("{}: {e}", kernel.name()))),
             }
             let mut bound: Vec<_> = module
                 .global_variables

@@ -4,7 +4,8 @@
 //! [`Grid`]; so a plan is recorded once for each [`Class`] of batch size and replayed for ever.
 
 use super::{
-    pipelines::Kernel,
+    forms::{Forms, Shape},
+    pipelines::{Kernel, Tile},
     step::{Bind, Class, Grid, MAX_GROUPS, SPAN, Scratch, Step},
     uniforms,
     weights::{Matrix, Slab},
@@ -14,10 +15,6 @@ use crate::{
     backend::{Attention, Buf, KvType, Mamba, Mat, Norm, Vector},
     gguf::GgmlType,
 };
-
-const NORM: u32 = 1;
-const ADD: u32 = 2;
-const GLU: u32 = 4;
 
 /// What was declared: enough to record on, without a device.
 #[derive(Debug, Default)]
@@ -31,6 +28,8 @@ pub(super) struct Tables {
     pub(super) bufs: Vec<u32>,
     pub(super) n_ubatch: u32,
     pub(super) max_binding: u64,
+    /// Which kernels are recorded.
+    pub(super) forms: Forms,
 }
 
 impl Tables {
@@ -139,10 +138,19 @@ fn runs<'a>(mats: &[&'a Matrix], max_binding: u64) -> Vec<Run<'a>> {
 struct Product {
     x: Buf,
     norm: Option<Norm>,
-    flags: u32,
+    then: Then,
     scale: f32,
     y: Bind,
     y_stride: u32,
+}
+
+/// What happens to the sums of a product.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Store,
+    Add,
+    /// `silu(gate) * up`.
+    Glu,
 }
 
 /// Which list a step belongs to.
@@ -249,8 +257,6 @@ impl Recorder {
         let x_stride = t.stride(p.x);
         let mut op = uniforms::Product {
             n_rows,
-            n_chunks: run.n_cols / 32,
-            flags: p.flags,
             x_stride: x_stride / 4,
             y_stride: p.y_stride,
             y_col,
@@ -258,19 +264,31 @@ impl Recorder {
             ..Default::default()
         };
         if let Some(norm) = p.norm {
-            op.flags |= NORM;
             op.gamma = t.at(norm.gamma) / 4;
             op.eps = norm.eps;
         }
         run.segments(&mut op);
         // GLU halves what a tile gives: it holds rows of two matrices.
-        let per = if p.flags & GLU != 0 { 2 } else { 1 };
+        let per = if p.then == Then::Glu { 2 } else { 1 };
         let binds = [run.bind(), Bind::Buf(p.x.id), Bind::Vectors, p.y];
         let x = n_rows.div_ceil(64 / per);
+        let shape = Shape {
+            n_chunks: run.n_cols / 32,
+            norm: p.norm.is_some(),
+            add: p.then == Then::Add,
+            glu: p.then == Then::Glu,
+        };
+        let matmul = |tile: Tile| {
+            let grid = Grid::TokenTiles { x, tile: tile.tokens() };
+            (Kernel::Matmul(run.ty, t.forms.matmul, tile, shape), grid)
+        };
         let (kernel, grid) = match self.class {
-            Class::One => (Kernel::Matvec(run.ty), Grid::line(n_rows.div_ceil(16 / per))),
-            Class::Few => (Kernel::Matmul8(run.ty), Grid::TokenTiles { x, tile: 8 }),
-            Class::Many => (Kernel::Matmul64(run.ty), Grid::TokenTiles { x, tile: 64 }),
+            Class::One => (
+                Kernel::Matvec(run.ty, t.forms.matvec, shape),
+                Grid::line(n_rows.div_ceil(16 / per)),
+            ),
+            Class::Few => matmul(Tile::T8),
+            Class::Many => matmul(Tile::T64),
         };
         self.push(t, kernel, &binds, &op, grid);
     }
@@ -313,7 +331,7 @@ impl Recorder {
         let p = Product {
             x,
             norm: Some(norm),
-            flags: 0,
+            then: Then::Store,
             scale: 1.0,
             y: Bind::Buf(y.id),
             y_stride: t.stride(y),
@@ -326,7 +344,7 @@ impl Recorder {
         let p = Product {
             x,
             norm: None,
-            flags: 0,
+            then: Then::Store,
             scale: 1.0,
             y: Bind::Buf(y.id),
             y_stride: t.stride(y),
@@ -341,7 +359,7 @@ impl Recorder {
         let p = Product {
             x: y,
             norm,
-            flags: ADD,
+            then: Then::Add,
             scale,
             y: Bind::Buf(x.id),
             y_stride: t.stride(x),
@@ -354,7 +372,7 @@ impl Recorder {
         let mut p = Product {
             x,
             norm: Some(norm),
-            flags: GLU,
+            then: Then::Glu,
             scale: 1.0,
             y: Bind::Buf(h.id),
             y_stride: t.stride(h),
@@ -367,7 +385,7 @@ impl Recorder {
             self.product(t, run, &p, 0, gate.n_rows);
             return;
         }
-        p.flags = 0;
+        p.then = Then::Store;
         self.products(t, &[gate], &p);
         let stride = gate.n_rows.next_multiple_of(4);
         self.scratch.up = self.scratch.up.max(stride as u64 * t.n_ubatch as u64);
@@ -483,7 +501,7 @@ impl Recorder {
         let p = Product {
             x,
             norm: Some(norm),
-            flags: 0,
+            then: Then::Store,
             scale: 1.0 / logit_scale,
             y: Bind::Logits,
             y_stride: head.n_rows,

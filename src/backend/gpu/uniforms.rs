@@ -17,15 +17,13 @@ pub(super) struct Run {
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 pub(super) struct Product {
     pub(super) n_rows: u32,
-    pub(super) n_chunks: u32,
-    pub(super) flags: u32,
     pub(super) x_stride: u32,
     pub(super) y_stride: u32,
     pub(super) y_col: u32,
     pub(super) gamma: u32,
     pub(super) scale: f32,
     pub(super) eps: f32,
-    pub(super) pad: [u32; 3],
+    pub(super) pad: u32,
     pub(super) seg_end: [u32; 4],
     pub(super) planes: [[u32; 4]; 4],
 }
@@ -103,7 +101,10 @@ pub(super) struct Argmax {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pipelines::Kernel;
+    use super::super::{
+        forms::{MatvecForm, Shape},
+        pipelines::Kernel,
+    };
     use super::*;
     use crate::{backend::KvType, gguf::GgmlType};
     use std::mem::offset_of;
@@ -129,11 +130,9 @@ mod tests {
     fn layouts_are_the_shaders_own() {
         same!(Kernel::Glu, Run { n, pos, row0, pad });
         same!(
-            Kernel::Matvec(GgmlType::F32),
+            Kernel::Matvec(GgmlType::F32, MatvecForm::Base, Shape::default()),
             Product {
                 n_rows,
-                n_chunks,
-                flags,
                 x_stride,
                 y_stride,
                 y_col,

@@ -1,0 +1,155 @@
+//! Which form of a kernel family runs, and what its compiler is told.
+//!
+//! A *form* is one way to compute a family of products: the base form runs on every WebGPU device; the others want a feature, a
+//! kind of adapter, or leave to round activations. [`Forms::candidates`] lists those that a device can run; what is best among them
+//! only a measurement on that device can say. A *shape* is what all dispatches of a kernel have in common and a compiler can use:
+//! lengths unroll loops, flags fold branches. It goes into the shader as pipeline constants (WGSL `override`).
+
+use crate::gguf::GgmlType;
+
+/// How a matrix is multiplied by one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MatvecForm {
+    /// f32, default limits, sums through workgroup memory.
+    #[default]
+    Base,
+}
+
+impl MatvecForm {
+    pub(super) const ALL: [MatvecForm; 1] = [MatvecForm::Base];
+
+    /// What a kernel's name has of it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            MatvecForm::Base => "",
+        }
+    }
+
+    /// What a device must have been opened with.
+    pub(super) fn needs(self) -> wgpu::Features {
+        match self {
+            MatvecForm::Base => wgpu::Features::empty(),
+        }
+    }
+}
+
+/// How a matrix is multiplied by many vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MatmulForm {
+    /// f32, default limits, tiles in workgroup memory.
+    #[default]
+    Base,
+}
+
+impl MatmulForm {
+    pub(super) const ALL: [MatmulForm; 1] = [MatmulForm::Base];
+
+    /// What a kernel's name has of it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            MatmulForm::Base => "",
+        }
+    }
+
+    /// What a device must have been opened with.
+    pub(super) fn needs(self) -> wgpu::Features {
+        match self {
+            MatmulForm::Base => wgpu::Features::empty(),
+        }
+    }
+}
+
+/// The form of each family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Forms {
+    /// Decode's products.
+    pub matvec: MatvecForm,
+    /// Prefill's products.
+    pub matmul: MatmulForm,
+}
+
+impl Forms {
+    /// What forms may want of a device beyond the base path; what an adapter offers of it is asked for when it is opened.
+    pub const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP;
+
+    /// What runs before anything was measured: `software` tells an adapter that computes on the CPU.
+    pub fn preferred(_features: wgpu::Features, _software: bool) -> Forms {
+        Forms::default()
+    }
+
+    /// All that a device opened with `features` can run and that keep f32 arithmetic, the preferred ones first.
+    pub fn candidates(features: wgpu::Features, software: bool) -> Vec<Forms> {
+        vec![Forms::preferred(features, software)]
+    }
+
+    /// Do they all run on a device opened with `features`?
+    pub fn run_on(self, features: wgpu::Features) -> bool {
+        features.contains(self.matvec.needs() | self.matmul.needs())
+    }
+}
+
+/// Constants of a pipeline by their names in WGSL.
+pub(super) type Constants = Vec<(&'static str, f64)>;
+
+/// What the dispatches of a product's pipeline have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Shape {
+    /// Chunks of 32 in a row of W.
+    pub(super) n_chunks: u32,
+    /// x is RMS-normed.
+    pub(super) norm: bool,
+    /// y is added to.
+    pub(super) add: bool,
+    /// W is two matrices, gate and up.
+    pub(super) glu: bool,
+}
+
+impl Shape {
+    /// For tests and tools that look at each kernel once: every branch in one kernel or another.
+    const SAMPLES: [Shape; 3] = [
+        Shape::new(64, true, false, false),
+        Shape::new(24, true, false, true),
+        Shape::new(256, false, true, false),
+    ];
+
+    /// Of a type's kernels: all samples of the commonest type, one of the others in turn, since a pipeline can take a second to make.
+    pub(super) fn samples(ty: GgmlType) -> &'static [Shape] {
+        let all = &Shape::SAMPLES;
+        if ty == GgmlType::Q4_K {
+            return all;
+        }
+        let nth = GgmlType::ALL.iter().position(|&t| t == ty).unwrap_or(0) % all.len();
+        &all[nth..=nth]
+    }
+
+    const fn new(n_chunks: u32, norm: bool, add: bool, glu: bool) -> Shape {
+        Shape {
+            n_chunks,
+            norm,
+            add,
+            glu,
+        }
+    }
+
+    /// `64`, `64_norm_glu`: the end of a kernel's name.
+    pub(super) fn name(self) -> String {
+        let mut name = self.n_chunks.to_string();
+        for (flag, word) in [(self.norm, "_norm"), (self.add, "_add"), (self.glu, "_glu")] {
+            if flag {
+                name.push_str(word);
+            }
+        }
+        name
+    }
+
+    /// The overrides of product.wgsl.
+    pub(super) fn constants(self) -> Constants {
+        let flag = |on: bool| f64::from(u8::from(on));
+        vec![
+            ("N_CHUNKS", self.n_chunks.into()),
+            ("NORM", flag(self.norm)),
+            ("ADD", flag(self.add)),
+            ("GLU", flag(self.glu)),
+        ]
+    }
+}
