@@ -168,6 +168,27 @@ fn load<B: Backend>(bytes: &[u8], backend: B) -> Model<B> {
     pollster::block_on(loader.finish()).expect("a model")
 }
 
+/// What is compiled while weights arrive is all that passes of any length dispatch, and computes the same.
+#[test]
+fn gpu_kernels_compiled_ahead() {
+    let Some(gpu) = open_gpu() else { return };
+    let (oracle, model) = (Oracle::open(), "tiny-g2-Q4_K_M");
+    let bytes = std::fs::read(oracle.gguf_path(model)).expect("the model");
+    let mut loader = Loader::new(&Gguf::from_bytes(&bytes).expect("the header"), gpu).expect("a loader");
+    loader.prepare(512, KvType::F32).expect("a plan");
+    loader.push(0, &bytes).expect("the file");
+    let mut model = pollster::block_on(loader.finish()).expect("a model");
+    pollster::block_on(model.backend.ready()).expect("kernels");
+    let ahead = model.backend.kernels();
+    assert!(ahead > 10, "{ahead} kernels");
+    let ids = &oracle.ids[..24];
+    let (found, _) = score(&mut model, ids, &[17, 2, 4, 1]);
+    assert_eq!(model.backend.kernels(), ahead, "a pass compiled more");
+    let (exact, _) = score(&mut load(&bytes, cpu::Reference::new(32)), ids, &[17, 2, 4, 1]);
+    let worst = max_abs(&exact, &found);
+    assert!(worst <= MAX_ABS, "max abs {worst:.2e}, allowed {MAX_ABS:.0e}");
+}
+
 /// Against the reference, whose softplus has its own test.
 fn check_large_time_steps<B: Backend>(backend: B) {
     let bytes = large_time_steps();

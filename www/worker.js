@@ -35,8 +35,8 @@
 //   "download"   from the network; each chunk is stored and handed to the device as it arrives
 //   "cache"      from IndexedDB, without any request
 //   "file"       from a local file
-//   "upload"     the device takes the last bytes and gets its kernels ready
-//   "compile"    the first pass runs, which compiles what is not compiled yet
+//   "upload"     the device takes the last bytes
+//   "compile"    it waits for the kernels whose compiling began with the header and is not done yet; then the first pass runs
 //   "ready"      the last event of a load that worked
 // If a GPU fails half-way and `backend` is "auto", the same phases run again with `backend: "cpu"`.
 
@@ -107,7 +107,7 @@ import init, { Engine, delete_model, models } from "./pkg/outcrop.js";
  *   `stored`: the model is in IndexedDB; `why`: the reason if it is not
  * @property {{device_ms: number, header_ms: number, read_ms: number, upload_ms: number, compile_ms: number, total_ms: number}} load
  *   the parts of the load: getting the device; until the header was understood; until the last byte was read (uploads overlap with
- *   it); the wait for the device and its kernels after that; the first pass. `total_ms` has a failed try on another backend in it
+ *   it); the wait for the device after that; the wait for its kernels, and the first pass. `total_ms` has a failed try on another backend in it
  * @property {{prompt: number, completion: number, cached: number}} tokens sums over all chats
  * @property {Timings | null} last of the last chat
  *

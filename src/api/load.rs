@@ -73,7 +73,7 @@ pub(crate) struct Times {
     pub(crate) read_ms: f64,
     /// From then until all was on the device.
     pub(crate) upload_ms: f64,
-    /// The first pass.
+    /// The kernels that were not ready by then, and the first pass.
     pub(crate) compile_ms: f64,
     /// All of it, a first try on another device included.
     pub(crate) total_ms: f64,
@@ -193,10 +193,19 @@ async fn load_on<B: Backend>(
     let mut intake = Intake {
         receiver: Receiver::new(backend),
         n_ctx: request.n_ctx,
+        usual: if device == Device::Cpu { N_CTX_CPU } else { N_CTX_GPU },
+        kv: request.kv.unwrap_or_default(),
         header_ms: device_ms,
     };
     let outcome = web::read(&request.origin, request.use_store, signal, &mut report, &mut intake).await?;
-    let Intake { receiver, header_ms, .. } = intake;
+    let Intake {
+        receiver,
+        n_ctx,
+        kv,
+        header_ms,
+        ..
+    } = intake;
+    let n_ctx = n_ctx.expect("the header came");
     let read_ms = now_ms();
 
     let mut phase = |phase: Phase| {
@@ -212,14 +221,12 @@ async fn load_on<B: Backend>(
         })
     };
     phase(Phase::Upload);
-    let received = receiver.finish().await?;
+    let mut received = receiver.finish().await?;
     let upload_ms = now_ms();
 
     phase(Phase::Compile);
     let (about, tokenizer) = (received.about.clone(), received.tokenizer.clone());
-    let usual = if device == Device::Cpu { N_CTX_CPU } else { N_CTX_GPU };
-    let n_ctx = request.n_ctx.unwrap_or(about.n_ctx_train.min(usual));
-    let kv = request.kv.unwrap_or_default();
+    received.ready().await?;
     let session = first_pass(received, n_ctx, kv, device, signal).await?;
     let end_ms = now_ms();
     phase(Phase::Ready);
@@ -283,7 +290,11 @@ async fn first_pass<B: Backend>(
 /// A [`Receiver`] that notes when the header was complete, and checks against it what was asked.
 struct Intake<B: Backend> {
     receiver: Receiver<B>,
+    /// What was asked; from the header on what will be.
     n_ctx: Option<u32>,
+    /// Unless asked otherwise.
+    usual: u32,
+    kv: KvType,
     header_ms: f64,
 }
 
@@ -297,15 +308,14 @@ impl<B: Backend> Sink for Intake<B> {
         self.receiver.push(offset, bytes)?;
         if let (true, Some(about)) = (header, self.receiver.about()) {
             self.header_ms = now_ms();
-            if let Some(n_ctx) = self.n_ctx
-                && !(1..=about.n_ctx_train).contains(&n_ctx)
-            {
-                let what = format!(
-                    "n_ctx is {n_ctx}, it must be from 1 to {}, which this model was trained for",
-                    about.n_ctx_train
-                );
+            let most = about.n_ctx_train;
+            let n_ctx = self.n_ctx.unwrap_or(most.min(self.usual));
+            if !(1..=most).contains(&n_ctx) {
+                let what = format!("n_ctx is {n_ctx}, it must be from 1 to {most}, which this model was trained for");
                 return Err(Error::InvalidRequest { what });
             }
+            self.n_ctx = Some(n_ctx);
+            self.receiver.prepare(n_ctx, self.kv)?;
         }
         Ok(())
     }

@@ -188,8 +188,18 @@ pub trait Backend {
     fn write_matrix(&mut self, w: Mat, offset: u64, bytes: &[u8]) -> Result<()>;
     /// Writes a whole parameter.
     fn write_vector(&mut self, v: Vector, values: &[f32]) -> Result<()>;
+    /// Once everything is declared, and before the weights are there: begins what will take a while and needs only to know what
+    /// passes will do, on sequences of this shape. `ops` calls the ops of a pass, in order. It may be left out.
+    fn prepare(&mut self, shape: &StateShape, ops: impl FnMut(&mut Self)) -> Result<()> {
+        let _ = (shape, ops);
+        Ok(())
+    }
     /// Waits until all that was written is on the device and usable.
     async fn finish_loading(&mut self) -> Result<()>;
+    /// Waits for what [`Backend::prepare`] began.
+    async fn ready(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     // ---- state ----
 

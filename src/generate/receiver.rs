@@ -67,6 +67,14 @@ impl<B: Backend> Receiver<B> {
         self.body.as_ref().map(|body| &body.about)
     }
 
+    /// Lets the backend make ready, while bytes arrive, for sessions of such a context. For when the header is complete.
+    ///
+    /// # Errors
+    /// What the backend could not do with this model.
+    pub fn prepare(&mut self, n_ctx: u32, kv: KvType) -> Result<()> {
+        self.body.as_mut().map_or(Ok(()), |body| body.loader.prepare(n_ctx, kv))
+    }
+
     /// Waits until all weights are on the device.
     ///
     /// # Errors
@@ -165,6 +173,14 @@ pub struct Received<B: Backend> {
 }
 
 impl<B: Backend> Received<B> {
+    /// Waits for what [`Receiver::prepare`] began.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn ready(&mut self) -> Result<()> {
+        self.model.backend.ready().await
+    }
+
     /// A session on it. See [`Session::new`].
     ///
     /// # Errors

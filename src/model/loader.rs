@@ -3,7 +3,7 @@
 use super::{GraniteHybrid, Hparams, Model};
 use crate::{
     Error, Result,
-    backend::{Backend, Mat, Vector},
+    backend::{Backend, KvType, Mat, Vector},
     gguf::{GgmlType, Gguf, TensorInfo, quant},
 };
 use std::collections::HashMap;
@@ -144,6 +144,13 @@ impl<B: Backend> Loader<B> {
             next: 0,
             seen: 0,
         })
+    }
+
+    /// Lets the backend make ready for sequences of this shape while bytes arrive. An error tells what it could not do with them.
+    pub fn prepare(&mut self, n_ctx: u32, kv_type: KvType) -> Result<()> {
+        let shape = self.hparams.state_shape(n_ctx, kv_type);
+        let net = &self.net;
+        self.backend.prepare(&shape, |b| net.record(b))
     }
 
     /// The model's hyperparameters.

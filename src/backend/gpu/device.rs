@@ -2,6 +2,7 @@
 
 use super::{
     LOGITS_BYTES,
+    ahead::Ahead,
     forms::Forms,
     pipelines::{Kernel, Pipeline},
     plan::SLOT,
@@ -90,6 +91,8 @@ pub struct Gpu {
     /// Bytes written since the last flush.
     pub(super) unflushed: u64,
     pipelines: Vec<(Kernel, Pipeline)>,
+    /// Kernels that are being compiled while weights arrive.
+    pub(super) ahead: Option<Ahead>,
     pub(super) run: wgpu::Buffer,
     pub(super) ids: wgpu::Buffer,
     pub(super) head: Head,
@@ -195,6 +198,7 @@ impl Gpu {
             split: Vec::new(),
             unflushed: 0,
             pipelines: Vec::new(),
+            ahead: None,
             run: buffer("run", 2 * SLOT, wgpu::BufferUsages::UNIFORM),
             ids: buffer("ids", n_ubatch as u64 * 4, wgpu::BufferUsages::STORAGE),
             head: Head {
@@ -224,6 +228,11 @@ impl Gpu {
     /// Dispatches of the last pass.
     pub fn dispatches(&self) -> u32 {
         self.dispatched
+    }
+
+    /// Kernels compiled so far.
+    pub fn kernels(&self) -> usize {
+        self.pipelines.len()
     }
 
     /// Gives the device's memory back at once; every later call is an error.
@@ -306,6 +315,15 @@ impl Gpu {
         let made = kernel.compile(&self.device);
         self.pipelines.push((kernel, made.clone()));
         made
+    }
+
+    /// Waits for the kernels that were begun.
+    pub(super) async fn join_ahead(&mut self) -> Result<()> {
+        if let Some(ahead) = self.ahead.take() {
+            let made = ahead.finish(&self.device).await?;
+            self.pipelines.extend(made);
+        }
+        Ok(())
     }
 
     /// Makes the buffers that a recording needs at least as large as it needs them. Plans made before keep the old ones.
@@ -409,6 +427,32 @@ impl Gpu {
             self.device.poll(how).map_err(gpu_error)?;
         }
         Ok(())
+    }
+}
+
+/// Catches what the device has against the calls between [`Scopes::push`] and [`Scopes::pop`].
+pub(super) struct Scopes {
+    internal: wgpu::ErrorScopeGuard,
+    validation: wgpu::ErrorScopeGuard,
+}
+
+impl Scopes {
+    pub(super) fn push(device: &wgpu::Device) -> Scopes {
+        Scopes {
+            internal: device.push_error_scope(wgpu::ErrorFilter::Internal),
+            validation: device.push_error_scope(wgpu::ErrorFilter::Validation),
+        }
+    }
+
+    /// Ends them at once; the answer may be waited for later.
+    pub(super) fn pop(self) -> impl Future<Output = Result<()>> + use<> {
+        let (validation, internal) = (self.validation.pop(), self.internal.pop());
+        async move {
+            match validation.await.or(internal.await) {
+                Some(error) => Err(gpu_error(error)),
+                None => Ok(()),
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! The device reports errors through callbacks, at any time; they are kept in [`Fault`] and returned by the next call that can.
 
+mod ahead;
 mod device;
 mod forms;
 mod ledger;
@@ -28,6 +29,7 @@ pub use state::State;
 
 use super::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
 use crate::{Error, Result, gguf::GgmlType};
+use ahead::Ahead;
 use plan::{Part, Plan, SLOT};
 use record::Recorder;
 use step::Class;
@@ -87,6 +89,28 @@ impl Backend for Gpu {
         }
         self.queue.submit([]);
         self.idle().await?;
+        self.check()
+    }
+
+    fn prepare(&mut self, shape: &StateShape, mut ops: impl FnMut(&mut Self)) -> Result<()> {
+        self.seal()?;
+        let mut kernels = Vec::new();
+        for class in [Class::Many, Class::Few, Class::One] {
+            self.recording = Some(Recorder::new(class, shape.kv_type, shape.n_ctx));
+            ops(self);
+            let recorder = self.recording.take().expect("just set");
+            for kernel in recorder.finish()?.kernels() {
+                if !kernels.contains(&kernel) {
+                    kernels.push(kernel);
+                }
+            }
+        }
+        self.ahead = Some(Ahead::start(&self.device, kernels));
+        Ok(())
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        self.join_ahead().await?;
         self.check()
     }
 

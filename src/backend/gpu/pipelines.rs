@@ -242,6 +242,11 @@ impl Kernel {
 
     /// Compiles. Errors go to the device's innermost error scope.
     pub(super) fn compile(self, device: &wgpu::Device) -> Pipeline {
+        self.draft(device).compile(device)
+    }
+
+    /// Everything short of compiling.
+    pub(super) fn draft(self, device: &wgpu::Device) -> Draft {
         let name = self.name();
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
@@ -279,18 +284,44 @@ impl Kernel {
             label: Some(&name),
             source: wgpu::ShaderSource::Wgsl(self.source().into()),
         });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&name),
-            layout: Some(&pipeline_layout),
-            module: &module,
+        Draft {
+            kernel: self,
+            layout,
+            pipeline_layout,
+            module,
+        }
+    }
+}
+
+/// A kernel's shader and bindings.
+pub(super) struct Draft {
+    pub(super) kernel: Kernel,
+    layout: wgpu::BindGroupLayout,
+    pipeline_layout: wgpu::PipelineLayout,
+    module: wgpu::ShaderModule,
+}
+
+impl Draft {
+    pub(super) fn compile(self, device: &wgpu::Device) -> Pipeline {
+        Pipeline {
+            pipeline: self.make(device),
+            layout: self.layout,
+        }
+    }
+
+    /// The one call that compiles.
+    pub(super) fn make(&self, device: &wgpu::Device) -> wgpu::ComputePipeline {
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&self.kernel.name()),
+            layout: Some(&self.pipeline_layout),
+            module: &self.module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &self.constants(),
+                constants: &self.kernel.constants(),
                 ..Default::default()
             },
             cache: None,
-        });
-        Pipeline { pipeline, layout }
+        })
     }
 }
 

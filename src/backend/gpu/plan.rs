@@ -2,11 +2,12 @@
 
 use super::{
     Gpu, State,
+    device::Scopes,
     pipelines::{Pipeline, RUN, STEP},
     record::Recorder,
     step::{Bind, Grid, Step},
 };
-use crate::{Error, Result};
+use crate::Result;
 use std::num::NonZeroU64;
 
 /// Distance of two uniforms in a buffer: WebGPU's `min_uniform_buffer_offset_alignment`.
@@ -76,14 +77,11 @@ impl Plan {
 
 impl Gpu {
     /// Makes a plan of what was recorded. Whatever the device has against a pipeline or binding comes back as an error.
-    pub(super) async fn build(&mut self, mut rec: Recorder, state: &State) -> Result<Plan> {
-        if let Some(error) = rec.error.take() {
-            return Err(error);
-        }
+    pub(super) async fn build(&mut self, rec: Recorder, state: &State) -> Result<Plan> {
+        let rec = rec.finish()?;
         self.grow_scratch(&rec)?;
         let device = self.device.clone();
-        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scopes = Scopes::push(&device);
         let steps = rec.body.len() + rec.head.len() + rec.head_rows.len();
         let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step uniforms"),
@@ -113,11 +111,8 @@ impl Gpu {
         if !params.is_empty() {
             self.queue.write_buffer(&uniforms, 0, &params);
         }
-        let failed = (validation.pop().await, internal.pop().await);
-        match failed.0.or(failed.1) {
-            Some(error) => Err(Error::Gpu { what: error.to_string() }),
-            None => Ok(plan),
-        }
+        scopes.pop().await?;
+        Ok(plan)
     }
 
     fn ready(&mut self, step: &Step, state: &State, uniforms: &wgpu::Buffer, at: u64, run: u64) -> Ready {

@@ -201,6 +201,17 @@ impl Recorder {
         }
     }
 
+    /// The whole pass, or the first thing that could not be done.
+    pub(super) fn finish(mut self) -> Result<Recorder> {
+        self.error.take().map_or(Ok(self), Err)
+    }
+
+    /// What its steps run, with repetitions.
+    pub(super) fn kernels(&self) -> impl Iterator<Item = Kernel> {
+        let steps = self.body.iter().chain(&self.head).chain(&self.head_rows);
+        steps.map(|step| step.kernel)
+    }
+
     fn push<P: bytemuck::Pod>(&mut self, t: &Tables, kernel: Kernel, binds: &[Bind], params: &P, grid: Grid) {
         debug_assert_eq!(binds.len(), kernel.storage().len());
         let size = grid.size(t.n_ubatch, 0);
