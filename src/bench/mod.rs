@@ -1,12 +1,14 @@
 //! Measuring: what a pass costs, counted and timed.
 //!
 //! [`Shape`] stands in for a published model: its exact shapes and types, with random weights, so that a device can be measured without
-//! a download. [`plan`] counts the recorded plan of any model without a device.
+//! a download. [`plan`] counts the recorded plan of any model without a device; [`speed`] times a model on one.
 
 mod plan;
 mod shape;
+mod speed;
 mod weights;
 
 pub use plan::{Plan, plan};
 pub use shape::Shape;
-pub use weights::feed;
+pub use speed::{Report, Work, speed, stand_in};
+pub use weights::{Feed, feed};

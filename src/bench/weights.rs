@@ -1,37 +1,57 @@
 //! Random weights of a sane size, for measuring speed: what a model computes with them means nothing, but is finite.
 
-use crate::{
-    Result,
-    gguf::{GgmlType, Gguf, TensorInfo},
-};
+use crate::gguf::{GgmlType, Gguf, TensorInfo};
 
 /// Bytes of one piece.
 const PIECE: usize = 4 << 20;
 
-/// Hands the whole tensor data of a [`super::Shape`]'s header to `push(file offset, bytes)`, in order.
-///
-/// # Errors
-/// What `push` returns.
-pub fn feed(gguf: &Gguf, mut push: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+/// The tensor data of a [`super::Shape`]'s header, in order: pieces of at most 4 MiB with their offset in the file.
+pub fn feed(gguf: &Gguf) -> Feed<'_> {
     let mut order: Vec<&TensorInfo> = gguf.tensors.iter().collect();
-    order.sort_by_key(|t| t.offset);
-    let (mut piece, mut end) = (Vec::new(), gguf.data_offset);
-    for t in order {
-        // The gap that alignment leaves.
-        push(end, &[0; 64][..(t.offset - end) as usize])?;
-        let row = t.ty.block_bytes();
-        let len = (PIECE / row * row).min(t.size as usize);
-        // One piece is made for each tensor and repeated: it is read from different addresses all the same.
-        fill(t, len, &mut piece);
-        let mut done = 0;
-        while done < t.size {
-            let now = (t.size - done).min(len as u64);
-            push(t.offset + done, &piece[..now as usize])?;
-            done += now;
-        }
-        end = t.offset + t.size;
+    order.sort_by_key(|t| std::cmp::Reverse(t.offset));
+    Feed {
+        left: order,
+        done: 0,
+        piece: Vec::new(),
+        at: gguf.data_offset,
     }
-    Ok(())
+}
+
+/// See [`feed`].
+pub struct Feed<'a> {
+    /// Tensors to come, the next last.
+    left: Vec<&'a TensorInfo>,
+    /// Bytes of the next tensor that are out.
+    done: u64,
+    /// Made once for each tensor and repeated: it is read from different addresses all the same.
+    piece: Vec<u8>,
+    at: u64,
+}
+
+impl Feed<'_> {
+    /// The next piece: its offset in the file and its bytes.
+    #[allow(clippy::should_implement_trait, reason = "it lends its own buffer")]
+    pub fn next(&mut self) -> Option<(u64, &[u8])> {
+        let t = *self.left.last()?;
+        let offset = self.at;
+        if offset < t.offset {
+            // The gap that alignment leaves.
+            self.at = t.offset;
+            return Some((offset, &[0; 64][..(t.offset - offset) as usize]));
+        }
+        if self.done == 0 {
+            let block = t.ty.block_bytes();
+            fill(t, (PIECE / block * block).min(t.size as usize), &mut self.piece);
+        }
+        let now = (t.size - self.done).min(self.piece.len() as u64);
+        self.done += now;
+        self.at += now;
+        if self.done == t.size {
+            self.done = 0;
+            self.left.pop();
+        }
+        Some((offset, &self.piece[..now as usize]))
+    }
 }
 
 /// `xorshift64*` of Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016.
@@ -108,12 +128,11 @@ mod tests {
         let gguf = HeaderReader::new(None).push(&header).unwrap().unwrap();
         assert_eq!(gguf.data_offset, header.len() as u64);
         let mut at = gguf.data_offset;
-        feed(&gguf, |offset, bytes| {
+        let mut weights = feed(&gguf);
+        while let Some((offset, bytes)) = weights.next() {
             assert_eq!(offset, at);
             at += bytes.len() as u64;
-            Ok(())
-        })
-        .unwrap();
+        }
         assert_eq!(at, gguf.end());
         for t in gguf.tensors.iter().take(40) {
             let mut bytes = Vec::new();

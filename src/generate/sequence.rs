@@ -49,6 +49,12 @@ impl<B: Backend> Sequence<B> {
         &self.model
     }
 
+    /// The model and the state, to be used by others: whatever they leave, the next prompt starts from zero.
+    pub fn lend(&mut self) -> (&mut Model<B>, &mut B::State) {
+        self.exact = false;
+        (&mut self.model, &mut self.state)
+    }
+
     /// The ids that the state holds; none if a failed pass has spoilt it.
     pub fn consumed(&self) -> &[u32] {
         if self.exact { &self.consumed } else { &[] }

@@ -27,6 +27,8 @@ pub struct GpuOptions {
     pub max_binding: Option<u64>,
     /// Runs these kernels instead of those preferred on the adapter. The device must have what they need.
     pub forms: Option<Forms>,
+    /// Ask for timestamp queries where there are any: for [`Gpu::profile`].
+    pub timestamps: bool,
 }
 
 impl Default for GpuOptions {
@@ -37,6 +39,7 @@ impl Default for GpuOptions {
             allow_software: true,
             max_binding: None,
             forms: None,
+            timestamps: false,
         }
     }
 }
@@ -138,7 +141,7 @@ impl Gpu {
             limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
             limits.max_buffer_size = offered.max_buffer_size;
         }
-        let features = if options.default_limits {
+        let mut features = if options.default_limits {
             wgpu::Features::empty()
         } else {
             adapter.features() & Forms::FEATURES
@@ -146,6 +149,9 @@ impl Gpu {
         let forms = options.forms.unwrap_or(Forms::preferred(features, software));
         if !forms.run_on(features) {
             return Err(no_gpu(format!("the adapter lacks what {forms:?} needs")));
+        }
+        if options.timestamps {
+            features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
         }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {

@@ -8,23 +8,27 @@
 //! The device reports errors through callbacks, at any time; they are kept in [`Fault`] and returned by the next call that can.
 
 mod ahead;
+mod cost;
 mod device;
 mod forms;
 mod ledger;
 mod pipelines;
 mod plan;
 mod probe;
+mod profile;
 mod record;
 mod state;
 mod step;
 mod uniforms;
 mod weights;
 
+pub use cost::{Cost, Traffic};
 pub use device::{Gpu, GpuInfo, GpuOptions};
 pub use forms::{Forms, MatmulForm, MatvecForm};
-pub use ledger::{Cost, Ledger, Traffic};
+pub use ledger::Ledger;
 pub use pipelines::{Shader, shaders};
 pub use probe::{Probe, product};
+pub use profile::OpTime;
 pub use state::State;
 
 use super::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};

@@ -32,6 +32,8 @@ pub(super) enum Kernel {
     AttendJoin,
     Argmax,
     ArgmaxJoin,
+    /// For measuring only.
+    Copy,
 }
 
 /// Tokens that a workgroup of a matmul takes.
@@ -116,6 +118,7 @@ impl Kernel {
             Kernel::AttendJoin,
             Kernel::Argmax,
             Kernel::ArgmaxJoin,
+            Kernel::Copy,
         ]);
         all
     }
@@ -140,6 +143,7 @@ impl Kernel {
             Kernel::AttendJoin => "attend_join".into(),
             Kernel::Argmax => "argmax".into(),
             Kernel::ArgmaxJoin => "argmax_join".into(),
+            Kernel::Copy => "copy".into(),
         }
     }
 
@@ -186,6 +190,7 @@ impl Kernel {
             Kernel::AttendJoin => vec![shader!("run"), shader!("attention"), shader!("attend_join")],
             Kernel::Argmax => vec![shader!("run"), shader!("argmax")],
             Kernel::ArgmaxJoin => vec![shader!("run"), shader!("argmax_join")],
+            Kernel::Copy => vec![shader!("copy")],
         };
         for piece in pieces {
             out.push_str(piece);
@@ -209,7 +214,7 @@ impl Kernel {
             Kernel::Attend(_) => &[Read, Read, Read, Write, Write],
             Kernel::AttendJoin => &[Read, Read, Write],
             Kernel::Argmax => &[Read, Write],
-            Kernel::ArgmaxJoin => &[Read, Write],
+            Kernel::ArgmaxJoin | Kernel::Copy => &[Read, Write],
         }
     }
 

@@ -2,12 +2,13 @@
 
 use super::{
     Gpu, State,
+    cost::Account,
     device::Scopes,
     pipelines::{Pipeline, RUN, STEP},
-    record::Recorder,
+    record::{Recorder, Tables},
     step::{Bind, Grid, Step},
 };
-use crate::Result;
+use crate::{Result, backend::StateShape};
 use std::num::NonZeroU64;
 
 /// Distance of two uniforms in a buffer: WebGPU's `min_uniform_buffer_offset_alignment`.
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     head_rows: Vec<Ready>,
     pub(super) n_embd_rows: u32,
     pub(super) n_vocab: u32,
+    /// What it was made of.
+    recorder: Recorder,
 }
 
 /// A part of a plan.
@@ -49,6 +52,24 @@ impl Plan {
 
     pub(super) fn len(&self, part: Part) -> usize {
         self.part(part).len()
+    }
+
+    /// What a pass costs.
+    pub(super) fn account<'a>(&'a self, tables: &'a Tables, shape: StateShape, n: u32, pos: u32) -> Account<'a> {
+        Account {
+            tables,
+            recorder: &self.recorder,
+            shape,
+            n,
+            pos,
+            head: true,
+        }
+    }
+
+    /// Body and head, with the pipeline and bindings of each step.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&Step, (&wgpu::ComputePipeline, &wgpu::BindGroup))> {
+        let steps = self.recorder.body.iter().chain(&self.recorder.head);
+        steps.zip(self.body.iter().chain(&self.head).map(|r| (&r.pipeline, &r.binds)))
     }
 
     /// Encodes steps `range` of a part for `n` tokens after `pos`; returns how many were dispatched.
@@ -107,6 +128,7 @@ impl Gpu {
             head_rows: ready(self, &rec.head_rows, SLOT),
             n_embd_rows: rec.n_embd_rows,
             n_vocab: rec.n_vocab,
+            recorder: rec,
         };
         if !params.is_empty() {
             self.queue.write_buffer(&uniforms, 0, &params);

@@ -1,6 +1,6 @@
 //! A step: one dispatch, as it is written down before there is a pipeline for it.
 
-use super::pipelines::Kernel;
+use super::{pipelines::Kernel, uniforms};
 
 /// Keys that one workgroup takes when a single token's context is split (SPAN of attend.wgsl).
 pub(super) const SPAN: u32 = 256;
@@ -108,6 +108,20 @@ pub(super) struct Step {
     /// Its uniform.
     pub(super) params: Vec<u8>,
     pub(super) grid: Grid,
+}
+
+impl Step {
+    /// Columns and rows of the matrix, if it multiplies one.
+    pub(super) fn product(&self) -> Option<(u32, u32)> {
+        match self.kernel {
+            Kernel::Matvec(.., shape) | Kernel::Matmul(.., shape) => {
+                let op: &uniforms::Product = bytemuck::from_bytes(&self.params);
+                let per = if shape.glu { 2 } else { 1 };
+                Some((shape.n_chunks * 32, op.n_rows * per))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Sizes of the buffers that live between two steps of one op, elements.

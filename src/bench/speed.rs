@@ -1,0 +1,141 @@
+//! How fast a model runs on a GPU, and which share of the memory's speed that is.
+
+use serde::Serialize;
+
+use super::{Shape, feed};
+use crate::{
+    Error, Result,
+    backend::{
+        KvType, Want,
+        gpu::{Gpu, OpTime, Traffic},
+    },
+    generate::{Host, Sequence},
+    gguf::HeaderReader,
+    model::Loader,
+};
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    /// Tokens of the prompt.
+    pub prompt: u32,
+    /// Tokens written after it.
+    pub tokens: u32,
+    /// Times that both are repeated; the median counts.
+    pub repeats: u32,
+}
+
+/// What came of it. Rates are medians.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Tokens of the prompt.
+    pub prompt: u32,
+    /// Tokens written after it.
+    pub tokens: u32,
+    /// Times both were repeated.
+    pub repeats: u32,
+    /// Tokens of a prompt a second.
+    pub prefill_tps: f64,
+    /// Tokens written a second.
+    pub decode_tps: f64,
+    /// Dispatches of one token.
+    pub dispatches_per_token: u32,
+    /// Submits of one token.
+    pub submits_per_token: f64,
+    /// What one token moves, in the middle of those written.
+    pub bytes_per_token: Traffic,
+    /// Gigabytes a second, read and written, of a plain copy on this device.
+    pub copy_gbps: f64,
+    /// `bytes_per_token * decode_tps / copy_gbps`.
+    pub share_of_copy: f64,
+    /// Where the time of a token goes, the longest first.
+    pub ops: Vec<OpTime>,
+}
+
+/// A stand-in for a published model on `gpu`: random weights, no tokenizer. `progress` is told bytes done and bytes in all.
+///
+/// # Errors
+/// What the device says; [`Error::Aborted`] if the host cancels.
+pub async fn stand_in<H: Host>(
+    host: &H,
+    gpu: Gpu,
+    shape: Shape,
+    n_ctx: u32,
+    kv: KvType,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Sequence<Gpu>> {
+    let mut reader = HeaderReader::new(None);
+    let gguf = reader.push(&shape.header())?.ok_or_else(|| reader.finish())?;
+    let end = gguf.end();
+    let mut loader = Loader::new(&gguf, gpu)?;
+    let mut weights = feed(&gguf);
+    while let Some((offset, bytes)) = weights.next() {
+        loader.push(offset, bytes)?;
+        progress(offset + bytes.len() as u64, end);
+        host.breathe().await;
+        if host.cancelled() {
+            return Err(Error::Aborted);
+        }
+    }
+    Sequence::new(loader.finish().await?, n_ctx, kv)
+}
+
+/// Runs the work. The sequence is empty afterwards.
+///
+/// # Errors
+/// [`Error::ContextFull`] if the work does not fit, what the device says, [`Error::Aborted`] if the host cancels.
+pub async fn speed<H: Host>(host: &H, sequence: &mut Sequence<Gpu>, work: Work) -> Result<Report> {
+    let Work { prompt, tokens, repeats } = work;
+    let (prompt, tokens, repeats) = (prompt.max(1), tokens.max(2), repeats.max(1));
+    let n_vocab = sequence.n_vocab() as u32;
+    // Any ids do: the kernels' time does not depend on them.
+    let ids = |run: u32| -> Vec<u32> { (0..prompt).map(|i| (run * 7919 + i * 104_729) % n_vocab).collect() };
+    let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+    // One run more than counts: the first compiles.
+    for run in 0..=repeats {
+        let ids = ids(run);
+        sequence.resume(&ids)?;
+        let start = host.now_ms();
+        sequence.prefill(host, &ids, Want::Token).await?;
+        let prefilled = host.now_ms();
+        let more = sequence
+            .greedy(host, &[&ids[..], &[run % n_vocab]].concat(), tokens as usize)
+            .await?;
+        let end = host.now_ms();
+        if run > 0 {
+            prefill.push(prompt as f64 / (prefilled - start) * 1e3);
+            decode.push(more.len() as f64 / (end - prefilled) * 1e3);
+        }
+    }
+    let (prefill_tps, decode_tps) = (median(prefill), median(decode));
+    let pos = prompt + tokens / 2;
+    let (model, state) = sequence.lend();
+    let gpu = &mut model.backend;
+    let dispatches_per_token = gpu.dispatches();
+    let bytes_per_token = gpu.traffic(state, pos).unwrap_or_default();
+    let now = || host.now_ms();
+    let copy = gpu.copy_bandwidth(&now).await?;
+    let ops = gpu.profile(state, pos, &now).await?;
+    Ok(Report {
+        prompt,
+        tokens,
+        repeats,
+        prefill_tps,
+        decode_tps,
+        dispatches_per_token,
+        submits_per_token: 1.0,
+        bytes_per_token,
+        copy_gbps: copy / 1e9,
+        share_of_copy: bytes_per_token.total() as f64 * decode_tps / copy,
+        ops,
+    })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
