@@ -17,6 +17,7 @@ usage() {
 ./build.sh build           www/ with the WebAssembly build in it: all a static host needs
 ./build.sh size            the download's size in bytes, plain and compressed
 ./build.sh bench [part]    prefill and decode speed: native, web or all; then perhaps a model.gguf
+./build.sh bench gpu       tokens/s, share of the memory's speed and time of each step (--shape, --model, --prompt, --tokens, --json)
 ./build.sh bench plan      what WebGPU is asked to do for a token, counted without a GPU (--shape, --model, --context, --prompt)
 ./build.sh bench ort       our matrix products beside onnxruntime-web's, in one browser; perhaps --json FILE
 ./build.sh setup           only install what the above need
@@ -235,17 +236,12 @@ check_nothing_skipped() {
 long_prompt=$(printf 'What is the capital of France, and which river runs through it? %.0s' {1..16})
 long_answer='Count down from 60 to 21.'
 
-bench() { # part, model
-  if [ "${1:-}" = plan ]; then
-    shift
-    setup_rust >&2
-    cargo run --release --locked --quiet --example plan -- "$@"
-    return
-  fi
-  if [ "${1:-}" = ort ]; then
-    bench_ort "${@:2}"
-    return
-  fi
+bench() { # part, model or options
+  case ${1:-} in
+    plan) bench_plan "${@:2}"; return ;;
+    gpu) bench_gpu "${@:2}"; return ;;
+    ort) bench_ort "${@:2}"; return ;;
+  esac
   local part=${1:-all} model=${2:-$demo}
   case $part in native | web | all) ;; *) die "no such benchmark: $part" ;; esac
   if [ "$part" != web ]; then bench_native "$model"; fi
@@ -255,6 +251,34 @@ bench() { # part, model
     say "In Chromium: $model"
     node tests/browser/bench.mjs "$model" --prefill "$long_prompt" --decode "$long_answer"
   fi
+}
+
+bench_plan() { # options of examples/plan.rs
+  setup_rust >&2
+  cargo run --release --locked --quiet --example plan -- "$@"
+}
+
+# The machine's own GPU, or a software one, natively and in Chromium. --json FILE gets Chromium's report with the native one inside it.
+bench_gpu() { # [--json FILE], options of examples/speed.rs and tests/browser/bench-gpu.mjs
+  local json='' options=() work=target/bench
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --json) json=${2:?--json needs a file}; shift ;;
+      *) options+=("$1") ;;
+    esac
+    shift
+  done
+  build
+  setup_test
+  mkdir -p "$work"
+  say 'Native'
+  cargo run --release --locked --quiet --example speed -- ${options[@]+"${options[@]}"} --json "$work/native.json"
+  say 'In Chromium'
+  node tests/browser/bench-gpu.mjs ${options[@]+"${options[@]}"} --json "$work/chromium.json"
+  [ -z "$json" ] || node -e '
+    const [chromium, native] = process.argv.slice(1).map((file) => JSON.parse(require("fs").readFileSync(file, "utf8")));
+    console.log(JSON.stringify({ ...chromium, native }, null, 2));
+  ' "$work/chromium.json" "$work/native.json" >"$json"
 }
 
 bench_ort() { # options of bench/ort.mjs

@@ -5,6 +5,7 @@
 //!
 //! Errors cross as JavaScript `Error`s with a `code`, see [`Error::code`]. Panics trap; the worker tells the page.
 
+mod bench;
 mod host;
 mod load;
 mod turns;
@@ -174,6 +175,21 @@ impl Engine {
         Ok(text)
     }
 
+    /// Measures the model on its GPU; see [`bench()`].
+    pub fn bench(&self, options: JsValue, signal: Option<AbortSignal>) -> Promise {
+        let inner = self.0.clone();
+        promise(async move {
+            let request = bench::Request::read(options)?;
+            let mut session = inner.session.take().await;
+            let AnySession::Gpu(session) = &mut **session else {
+                let what = "the model is on the CPU, and this measures GPUs".into();
+                return Err(Error::InvalidRequest { what });
+            };
+            let report = request.loaded(&inner.host(signal.as_ref()), session).await?;
+            Ok(to_object(&report))
+        })
+    }
+
     /// What runs, where and how fast.
     pub fn stats(&self) -> JsValue {
         to_object(&*self.0.stats.borrow())
@@ -286,6 +302,20 @@ impl Inner {
         stats.last = Some(reply.timings);
         Ok(reply)
     }
+}
+
+/// Measures a stand-in for a published model, with random weights; the options and the answer are described in worker.js.
+#[wasm_bindgen]
+pub fn bench(options: JsValue, on_progress: Function, signal: AbortSignal) -> Promise {
+    promise(async move {
+        let request = bench::Request::read(options)?;
+        let report = request
+            .stand_in(&signal, &mut |event| {
+                let _ = on_progress.call1(&JsValue::NULL, &to_object(&event));
+            })
+            .await?;
+        Ok(to_object(&report))
+    })
 }
 
 /// The models in IndexedDB: an array of `{id, url, bytes, complete}`.

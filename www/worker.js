@@ -14,6 +14,7 @@
 //   {type: "encode", id, text}                                                     Uint32Array
 //   {type: "decode", id, ids: Uint32Array}                                         string
 //   {type: "stats",  id}                                                           Stats
+//   {type: "bench",  id, options: BenchOptions} {type: "progress", id, progress}*  BenchReport; see bench.html
 //   {type: "models", id}                                                           StoredModel[]
 //   {type: "delete", id, model}                model: a StoredModel's id           null
 //   {type: "free",   id}                                                           null
@@ -40,7 +41,7 @@
 //   "ready"      the last event of a load that worked
 // If a GPU fails half-way and `backend` is "auto", the same phases run again with `backend: "cpu"`.
 
-import init, { Engine, delete_model, models } from "./pkg/outcrop.js";
+import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
 
 /**
  * @typedef {object} LoadOptions
@@ -111,6 +112,29 @@ import init, { Engine, delete_model, models } from "./pkg/outcrop.js";
  * @property {{prompt: number, completion: number, cached: number}} tokens sums over all chats
  * @property {Timings | null} last of the last chat
  *
+ * @typedef {object} BenchOptions
+ * @property {string} [shape] h-350m, h-1b or h-micro: a stand-in for this published model, with random weights; else the loaded model
+ * @property {number} prompt tokens to read
+ * @property {number} tokens tokens to write
+ * @property {number} repeats the median of so many runs counts
+ *
+ * @typedef {object} BenchReport
+ * @property {string} [model] the shape; this and the three below only with a stand-in
+ * @property {string} [adapter]
+ * @property {boolean} [software] the adapter computes on the CPU
+ * @property {number} [load_ms]
+ * @property {number} prompt
+ * @property {number} tokens
+ * @property {number} repeats
+ * @property {number} prefill_tps tokens a second
+ * @property {number} decode_tps tokens a second
+ * @property {number} dispatches_per_token
+ * @property {number} submits_per_token
+ * @property {{weights: number, state: number, kv: number, activations: number}} bytes_per_token
+ * @property {number} copy_gbps gigabytes a second, read and written, of a plain copy
+ * @property {number} share_of_copy bytes moved while decoding, of what the copy moves
+ * @property {{op: string, dispatches: number, ms: number, gbps: number}[]} ops of one token
+ *
  * @typedef {object} StoredModel
  * @property {string} id
  * @property {string} url
@@ -125,6 +149,7 @@ import init, { Engine, delete_model, models } from "./pkg/outcrop.js";
  *   | {type: "encode", id: number, text: string}
  *   | {type: "decode", id: number, ids: Uint32Array}
  *   | {type: "delete", id: number, model: string}
+ *   | {type: "bench", id: number, options: BenchOptions}
  *   | {type: "stats" | "models" | "free" | "abort", id: number}} Request
  *
  * @typedef {{type: "progress", id: number, progress: Progress}
@@ -208,6 +233,11 @@ async function answer(request, signal) {
       return loaded().decode(request.ids);
     case "stats":
       return loaded().stats();
+    case "bench": {
+      if (!request.options.shape) return loaded().bench(request.options, signal);
+      release(); // two models may not fit
+      return bench(request.options, (/** @type {any} */ progress) => post({ type: "progress", id, progress }), signal);
+    }
     case "models":
       return models();
     case "delete":

@@ -72,6 +72,11 @@ impl<B: Backend> Session<B> {
         &self.sequence
     }
 
+    /// The live sequence, for whoever measures it.
+    pub fn sequence_mut(&mut self) -> &mut Sequence<B> {
+        &mut self.sequence
+    }
+
     /// Renders the conversation with the model's own template and makes the next reply. See [`Session::generate`].
     ///
     /// # Errors
