@@ -30,6 +30,9 @@ fn better(a: Best, b: Best) -> Best {
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    if run.n == 0u {
+        return;
+    }
     var r = Best(-3.4e38, 0xffffffffu, 0u, 0u);
     for (var k = 0u; k < 16u; k++) {
         let id = wid.x * 4096u + k * 256u + local;

@@ -16,6 +16,9 @@ var<workgroup> fold: array<vec4<f32>, 256>; // [head, thread]
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    if run.n == 0u {
+        return;
+    }
     let heads = op.n_head / op.n_head_kv; // that share a key/value head
     let tiles = (heads + 3u) / 4u;
     let slices = (op.d_head + QUADS - 1u) / QUADS;

@@ -7,6 +7,9 @@ const SPAN: u32 = 256u;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    if run.n == 0u {
+        return;
+    }
     let n_span = (run.pos + SPAN) / SPAN; // of pos + 1 keys
     let stride = op.n_head * (op.d_head + 1u);
     let base = wid.x * (op.d_head + 1u);

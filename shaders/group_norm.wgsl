@@ -16,6 +16,9 @@ var<workgroup> part: array<f32, 64>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    if run.n == 0u {
+        return;
+    }
     let base = wid.y * op.y_stride + wid.x * op.n_cols;
     var sum = 0.0;
     for (var i = local; i < op.n_cols; i += 64u) {

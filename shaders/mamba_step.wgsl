@@ -29,6 +29,9 @@ fn remember(channel: u32) {
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    if run.n == 0u {
+        return;
+    }
     let head = wid.x;
     let lane = local & 31u;
     let quarter = local >> 5u;

@@ -32,6 +32,9 @@ fn total(group: u32, row: u32) -> f32 {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    if run.n == 0u {
+        return;
+    }
     let group = local / LANES;
     let lane = local % LANES;
     let tile = (wid.y * size.x + wid.x) * GROUPS + group;

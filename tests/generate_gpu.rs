@@ -2,11 +2,16 @@
 
 mod common;
 
-use common::demo::{chat, golden, ids, open, request, user};
+use std::cell::Cell;
+
+use common::demo::{chat, cpu, golden, ids, open, request, user};
 use outcrop::{
     Error,
-    backend::gpu::{Gpu, GpuOptions},
-    generate::{FinishReason, NativeHost, Options, Session},
+    backend::{
+        Backend,
+        gpu::{Gpu, GpuOptions},
+    },
+    generate::{FinishReason, Host, NativeHost, Options, Reply, Session},
     text::ChatRequest,
 };
 use serde_json::json;
@@ -94,4 +99,116 @@ fn turns_and_draws_on_gpu() {
     let first = draw(&mut live);
     assert_eq!(first.ids, draw(&mut fresh).ids, "same seed, same text");
     assert!(first.finish_reason != FinishReason::Abort && !first.ids.is_empty());
+}
+
+/// Stops at the n-th time of being asked.
+struct Impatient(Cell<usize>);
+
+impl Host for Impatient {
+    fn now_ms(&self) -> f64 {
+        0.0
+    }
+    fn cancelled(&self) -> bool {
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(1));
+        left == 0
+    }
+    async fn breathe(&self) {}
+}
+
+/// However many tokens a submit makes, and wherever in it the reply ends: the reply is the CPU's, and what the state says it holds is
+/// what it holds.
+#[test]
+fn submits_of_any_size_give_the_same_reply() {
+    let (Some(mut session), mut oracle) = (gpu(64, 256), cpu(256)) else {
+        return;
+    };
+    let host = NativeHost::new();
+    let request = user("Write a short poem about the sea.");
+    let prompt = session.template().unwrap().render(session.tokenizer(), &request).unwrap().ids;
+    let full = generate(&mut oracle, &host, &prompt, &most(19));
+    assert_eq!(
+        full.finish_reason,
+        FinishReason::Length,
+        "the test needs a longer poem: {full:?}"
+    );
+    // Text that ends with the eighth token, and begins inside of the seventh.
+    let tail = oracle.tokenizer().decode(&full.ids[6..8]);
+    let stop = Options {
+        stop: vec![tail[1..].to_owned()],
+        ..most(19)
+    };
+    let stopped = generate(&mut oracle, &host, &prompt, &stop);
+    assert_eq!(
+        (stopped.finish_reason, &stopped.ids[..]),
+        (FinishReason::Stop, &full.ids[..8]),
+        "{tail:?}"
+    );
+
+    for n in [Some(1), Some(2), Some(5), Some(16), None] {
+        session.set_tokens_per_submit(n);
+        let held = |session: &Session<Gpu>| session.sequence().consumed().len() - prompt.len();
+        let reply = generate(&mut session, &host, &prompt, &most(19));
+        assert_eq!((&reply.ids, &reply.text), (&full.ids, &full.text), "{n:?}");
+        assert_eq!((reply.finish_reason, held(&session)), (FinishReason::Length, 18), "{n:?}");
+
+        // A stop text in the middle of a submit: the state is that of a token which the reply shows.
+        let reply = generate(&mut session, &host, &prompt, &stop);
+        assert_eq!((&reply.ids, &reply.text), (&stopped.ids, &stopped.text), "{n:?}");
+        assert_eq!(reply.finish_reason, FinishReason::Stop, "{n:?}");
+        assert!(held(&session) <= 7, "{n:?}");
+        let longer = [&prompt[..], &full.ids[..8]].concat();
+        let reply = generate(&mut session, &host, &longer, &most(5));
+        assert_eq!(reply.ids, full.ids[8..13], "{n:?}");
+        let lost = longer.len() - reply.usage.cached_tokens;
+        assert!(lost <= n.unwrap_or(16) as usize, "{lost} tokens are fed again with {n:?}");
+
+        // Stopped by the caller: what was made belongs to the reply, and the rest can follow.
+        let reply = generate(&mut session, &Impatient(Cell::new(3)), &prompt, &most(100));
+        let made = reply.ids.len();
+        assert_eq!(reply.finish_reason, FinishReason::Abort, "{n:?}");
+        assert!(made >= 2, "{n:?}: {:?}", reply.ids);
+        assert_eq!(held(&session), made - 1, "{n:?}");
+        let longer = [&prompt[..], &reply.ids].concat();
+        let rest = generate(&mut session, &host, &longer, &most(3));
+        assert_eq!(rest.usage.cached_tokens, longer.len() - 1, "{n:?}");
+        let both = [reply.ids, rest.ids].concat();
+        let known = both.len().min(19);
+        assert_eq!(both[..known], full.ids[..known], "{n:?}");
+    }
+}
+
+/// The reply ends with the context, and no submit goes beyond it.
+#[test]
+fn a_full_context_ends_the_reply() {
+    let mut expected = Vec::new();
+    for n in [1, 4, 16] {
+        let Some(mut session) = gpu(64, 40) else { return };
+        session.set_tokens_per_submit(Some(n));
+        let options = Options {
+            ignore_eos: true,
+            ..Options::default()
+        };
+        let reply = generate(&mut session, &NativeHost::new(), &[5; 30], &options);
+        assert_eq!((reply.finish_reason, reply.ids.len()), (FinishReason::Length, 11), "{n}");
+        assert_eq!(session.sequence().consumed().len(), 40, "{n}");
+        if expected.is_empty() {
+            expected.clone_from(&reply.ids);
+        }
+        assert_eq!(reply.ids, expected, "{n}");
+    }
+}
+
+fn most(n: usize) -> Options {
+    Options {
+        max_tokens: Some(n),
+        ..Options::default()
+    }
+}
+
+fn generate<B: Backend>(session: &mut Session<B>, host: &impl Host, prompt: &[u32], options: &Options) -> Reply {
+    let mut streamed = String::new();
+    let reply = pollster::block_on(session.generate(host, prompt, options, &mut |text| streamed.push_str(text))).unwrap();
+    assert_eq!(reply.text, streamed);
+    reply
 }

@@ -2,14 +2,13 @@
 
 mod common;
 
-use common::blocks;
+use common::tiny::{D, Tiny};
 use outcrop::Error;
-use outcrop::backend::gpu::{Gpu, GpuOptions, State};
-use outcrop::backend::{Backend, Buf, KvType, Mat, Norm, Pass, StateShape, Want};
+use outcrop::backend::gpu::{Gpu, GpuOptions};
+use outcrop::backend::{Backend, KvType, StateShape, Want};
 use outcrop::gguf::GgmlType;
 
 const VOCAB: usize = 9000; // more than two workgroups of the argmax take
-const D: usize = 32;
 const UBATCH: u32 = 40;
 
 fn open() -> Option<Gpu> {
@@ -18,61 +17,6 @@ fn open() -> Option<Gpu> {
         default_limits: true,
         ..Default::default()
     })
-}
-
-/// An embedding and a head, nothing between.
-struct Tiny {
-    gpu: Gpu,
-    state: State,
-    table: Mat,
-    head: Mat,
-    norm: Norm,
-    x: Buf,
-}
-
-impl Tiny {
-    /// `head(row, col)` and rows of the table that are 1 in column `id % D`.
-    fn new(mut gpu: Gpu, head: impl Fn(usize, usize) -> f32) -> Tiny {
-        let one_hot: Vec<f32> = (0..64 * D).map(|i| if (i / D) % D == i % D { 1.0 } else { 0.0 }).collect();
-        let rows: Vec<f32> = (0..VOCAB * D).map(|i| head(i / D, i % D)).collect();
-        let table = gpu.matrix("token_embd.weight", GgmlType::F32, 64, D as u32).unwrap();
-        let head = gpu.matrix("output.weight", GgmlType::F32, VOCAB as u32, D as u32).unwrap();
-        let gamma = gpu.vector("output_norm.weight", D as u32).unwrap();
-        let x = gpu.buffer(D as u32).unwrap();
-        gpu.write_matrix(table, 0, &blocks::f32_rows(&one_hot)).unwrap();
-        gpu.write_matrix(head, 0, &blocks::f32_rows(&rows)).unwrap();
-        gpu.write_vector(gamma, &[1.0; D]).unwrap();
-        pollster::block_on(gpu.finish_loading()).unwrap();
-        let state = gpu
-            .new_state(&StateShape {
-                n_recurrent: 0,
-                conv_len: 0,
-                ssm_len: 0,
-                n_attention: 0,
-                kv_len: 0,
-                kv_type: KvType::F32,
-                n_ctx: 100,
-            })
-            .unwrap();
-        Tiny {
-            gpu,
-            state,
-            table,
-            head,
-            norm: Norm { gamma, eps: 0.0 },
-            x,
-        }
-    }
-
-    fn pass(&mut self, ids: &[u32], pos: u32, want: Want) -> Result<(Option<u32>, Vec<f32>), Error> {
-        let (pass, mut logits) = (Pass { ids, pos, want }, Vec::new());
-        if self.gpu.begin(&mut self.state, &pass)? {
-            self.gpu.embed(self.table, 1.0, self.x);
-            self.gpu.pick(self.x, self.norm, self.head, 2.0);
-        }
-        let token = pollster::block_on(self.gpu.end(&mut self.state, &pass, &mut logits))?;
-        Ok((token, logits))
-    }
 }
 
 /// Column c of the head is largest at the rows that are c modulo 4500: two of them, so ties are everywhere.
@@ -87,7 +31,7 @@ fn tied(row: usize, col: usize) -> f32 {
 #[test]
 fn the_lowest_of_equal_logits_wins() {
     let Some(gpu) = open() else { return };
-    let mut tiny = Tiny::new(gpu, tied);
+    let mut tiny = Tiny::new(gpu, 64, VOCAB, tied);
     for n in [1, 2, 5, 30] {
         let ids: Vec<u32> = (0..n).collect();
         let (token, _) = tiny.pass(&ids, 0, Want::Token).unwrap();
@@ -98,7 +42,7 @@ fn the_lowest_of_equal_logits_wins() {
 #[test]
 fn all_ways_to_want_logits_agree() {
     let Some(gpu) = open() else { return };
-    let mut tiny = Tiny::new(gpu, tied);
+    let mut tiny = Tiny::new(gpu, 64, VOCAB, tied);
     for n in [1, 2, 16, 17, UBATCH] {
         let ids: Vec<u32> = (0..n).collect();
         let (_, all) = tiny.pass(&ids, 0, Want::AllLogits).unwrap();
@@ -124,7 +68,12 @@ fn all_ways_to_want_logits_agree() {
 fn numbers_that_are_none_stop_the_reply() {
     for bad in [f32::INFINITY, f32::NAN] {
         let Some(gpu) = open() else { return };
-        let mut tiny = Tiny::new(gpu, |row, col| if row == 5000 && col == 3 { bad } else { tied(row, col) });
+        let mut tiny = Tiny::new(
+            gpu,
+            64,
+            VOCAB,
+            |row, col| if row == 5000 && col == 3 { bad } else { tied(row, col) },
+        );
         for want in [Want::Token, Want::Logits, Want::AllLogits] {
             let error = tiny.pass(&[1, 2, 3], 0, want).unwrap_err();
             assert!(matches!(error, Error::NonFiniteLogits), "{want:?}: {error}");
@@ -135,7 +84,7 @@ fn numbers_that_are_none_stop_the_reply() {
 #[test]
 fn impossible_passes_are_refused_and_do_no_harm() {
     let Some(gpu) = open() else { return };
-    let mut tiny = Tiny::new(gpu, tied);
+    let mut tiny = Tiny::new(gpu, 64, VOCAB, tied);
     let code = |r: Result<_, Error>| r.map(|_| ()).unwrap_err().code();
     assert_eq!(code(tiny.pass(&[], 0, Want::Token)), "invalid_request");
     assert_eq!(code(tiny.pass(&[0; UBATCH as usize + 1], 0, Want::Token)), "invalid_request");
@@ -185,7 +134,7 @@ fn missing_and_surplus_bytes_are_noticed() {
 #[test]
 fn a_lost_device_is_an_error() {
     let Some(gpu) = open() else { return };
-    let mut tiny = Tiny::new(gpu, tied);
+    let mut tiny = Tiny::new(gpu, 64, VOCAB, tied);
     tiny.pass(&[1], 0, Want::Token).unwrap();
     tiny.gpu.destroy();
     let code = tiny.pass(&[1], 0, Want::Token).map(|_| ()).unwrap_err().code();

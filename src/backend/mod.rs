@@ -11,6 +11,9 @@
 
 pub mod cpu;
 pub mod gpu;
+mod choice;
+
+pub use choice::{Choice, Likely, MOST_LIKELY, Made};
 
 use crate::{Result, gguf::GgmlType};
 
@@ -153,12 +156,15 @@ pub enum Want {
     Logits,
     /// The logits after every token, `[n, n_vocab]`. For scoring, not for speed.
     AllLogits,
+    /// So many tokens, chosen as [`Backend::begin_reply`] said; they stay on the device until [`Backend::fetch`]. A pass with ids
+    /// chooses one. A pass without any is so many passes of one token: the first feeds the token chosen last, each the one before.
+    Chosen(u32),
 }
 
 /// One pass over the next tokens of a sequence.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass<'a> {
-    /// Token ids, `1..=n_ubatch` of them, each below `n_vocab`.
+    /// Token ids, `1..=n_ubatch` of them, each below `n_vocab`; none if the device knows them, see [`Want::Chosen`].
     pub ids: &'a [u32],
     /// Tokens that the state already holds.
     pub pos: u32,
@@ -242,4 +248,31 @@ pub trait Backend {
     /// Runs what was recorded, if that has not happened yet. The greedy token for [`Want::Token`]; for the logits variants `logits`
     /// is overwritten with them, else it is left alone.
     async fn end(&mut self, state: &mut Self::State, pass: &Pass, logits: &mut Vec<f32>) -> Result<Option<u32>>;
+
+    // ---- a reply whose tokens the device chooses; a backend without this leaves all of it as it is ----
+
+    /// Begins a reply. `false`: this backend only gives logits. `true`: the passes that follow may want [`Want::Chosen`].
+    async fn begin_reply(&mut self, _state: &mut Self::State, _choice: &Choice<'_>) -> Result<bool> {
+        Ok(false)
+    }
+    /// Waits for the oldest pass that wanted [`Want::Chosen`] and has not been fetched, and appends its tokens to `made`. After a stop
+    /// id there are none: the device feeds nothing more.
+    ///
+    /// # Errors
+    /// [`crate::Error::NonFiniteLogits`] if a logit was NaN or infinite: nothing was fed from there on.
+    async fn fetch(&mut self, _made: &mut Vec<Made>) -> Result<()> {
+        Ok(())
+    }
+    /// Passes that [`Backend::fetch`] can be behind.
+    fn depth(&self) -> usize {
+        1
+    }
+    /// Remembers the state as it is after the passes so far, instead of what it remembered before.
+    fn mark(&mut self, _state: &mut Self::State) -> Result<()> {
+        Ok(())
+    }
+    /// Goes back to the state that [`Backend::mark`] remembered.
+    fn rewind(&mut self, _state: &mut Self::State) -> Result<()> {
+        Ok(())
+    }
 }

@@ -3,7 +3,8 @@
 //! [`Sequence`] keeps a model's state and the exact ids that it has consumed; [`Sampler`] picks tokens; [`Session`] puts text around
 //! both: template and tokenizer before, detokeniser and stop texts after. What the surroundings must provide is a [`Host`].
 //!
-//! Greedy replies never read logits back: the device picks. Between passes, and nowhere else, a reply can be cancelled.
+//! Where the device can choose tokens by itself, no logits are read back and nothing waits for the host (`tokens.rs`). Between
+//! passes, and nowhere else, a reply can be cancelled.
 
 mod host;
 mod options;
@@ -15,6 +16,7 @@ mod sampler;
 mod sequence;
 mod session;
 mod stop;
+mod tokens;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::text::Tokenizer;
+use crate::{backend::Likely, text::Tokenizer};
 
 /// Why a reply ended. Serialises as OpenAI's `finish_reason`, plus `"abort"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -95,30 +95,20 @@ pub struct Logprob {
 }
 
 impl TokenLogprob {
-    /// Of token `id` and the `n_top` likeliest, from finite logits `[n_vocab]`.
-    pub(super) fn new(tokenizer: &Tokenizer, logits: &[f32], id: u32, n_top: usize) -> Self {
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let log_sum = logits.iter().map(|&l| f64::from(l - max).exp()).sum::<f64>().ln();
-        let logprob = |id: u32| {
+    /// Of token `id` and the `n_top` likeliest.
+    pub(super) fn new(tokenizer: &Tokenizer, likely: &Likely, id: u32, n_top: usize) -> Self {
+        let logprob = |(logit, id): (f32, u32)| {
             let bytes = tokenizer.piece_bytes(id).to_vec();
             Logprob {
                 token: String::from_utf8_lossy(&bytes).into_owned(),
                 bytes,
-                logprob: (f64::from(logits[id as usize] - max) - log_sum) as f32,
+                logprob: (f64::from(logit) - likely.log_sum) as f32,
             }
         };
-        let mut top: Vec<u32> = Vec::with_capacity(n_top + 1);
-        for (candidate, &logit) in (0u32..).zip(logits) {
-            // Strictly greater: among equals the lowest id stays in front.
-            let at = top.iter().position(|&t| logit > logits[t as usize]).unwrap_or(top.len());
-            if at < n_top {
-                top.insert(at, candidate);
-                top.truncate(n_top);
-            }
-        }
+        let best = &likely.best[..n_top.min(likely.n_best)];
         Self {
-            token: logprob(id),
-            top_logprobs: top.into_iter().map(logprob).collect(),
+            token: logprob((likely.logit, id)),
+            top_logprobs: best.iter().copied().map(logprob).collect(),
         }
     }
 }

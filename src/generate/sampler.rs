@@ -11,7 +11,7 @@
 use std::cmp::Ordering;
 
 use super::{options::Options, rng::uniform};
-use crate::{Error, Result};
+use crate::{Error, Result, backend::Choice};
 
 /// Picks tokens for one reply at a time. Its buffers live as long as the model: picking allocates nothing.
 #[derive(Debug, Default)]
@@ -73,6 +73,27 @@ impl Sampler {
             self.in_reply.fill(0);
         }
         Ok(())
+    }
+
+    /// The same rules for a device, after [`Sampler::begin`].
+    pub(super) fn choice<'a>(&'a self, stop: &'a [u32], prompt: &'a [u32]) -> Choice<'a> {
+        let options = &self.options;
+        Choice {
+            greedy: options.is_greedy(),
+            temperature: options.temperature,
+            top_k: options.top_k,
+            top_p: options.top_p,
+            min_p: options.min_p,
+            repetition_penalty: options.repetition_penalty,
+            repetition_last_n: options.repetition_last_n,
+            frequency_penalty: options.frequency_penalty,
+            presence_penalty: options.presence_penalty,
+            seed: self.seed,
+            stop,
+            never: &self.never,
+            prompt,
+            likely: options.logprobs.is_some(),
+        }
     }
 
     /// Picks the next token of the reply and remembers it. `logits: [n_vocab]` is used as scratch.

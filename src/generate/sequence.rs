@@ -6,7 +6,7 @@
 use super::{Host, options::invalid};
 use crate::{
     Error, Result,
-    backend::{Backend, KvType, Pass, Want},
+    backend::{Backend, Choice, KvType, Made, Pass, Want},
     model::Model,
 };
 
@@ -21,6 +21,12 @@ pub struct Sequence<B: Backend> {
     n_ctx: usize,
     kv: KvType,
     logits: Vec<f32>,
+    /// Passes queued on the device and not fetched. What they feed is not in `consumed` yet.
+    queued: usize,
+    /// The token that the device chose last: the next thing it feeds.
+    chosen: Option<u32>,
+    /// Tokens that the state held when it was last marked.
+    marked: usize,
 }
 
 impl<B: Backend> Sequence<B> {
@@ -41,6 +47,9 @@ impl<B: Backend> Sequence<B> {
             n_ctx: n_ctx as usize,
             kv,
             logits: Vec::new(),
+            queued: 0,
+            chosen: None,
+            marked: 0,
         })
     }
 
@@ -115,6 +124,7 @@ impl<B: Backend> Sequence<B> {
             return Ok(self.consumed.len());
         }
         self.exact = false;
+        self.queued = 0;
         self.model.reset(&mut self.state)?;
         self.consumed.clear();
         self.exact = true;
@@ -141,6 +151,10 @@ impl<B: Backend> Sequence<B> {
         self.exact = false;
         let token = self.model.forward(&mut self.state, &pass, &mut self.logits).await?;
         self.consumed.extend_from_slice(ids);
+        if let Want::Chosen(_) = want {
+            (self.queued, self.chosen) = (1, None);
+            return Ok(None); // exact again when it is fetched
+        }
         self.exact = true;
         Ok(token)
     }
@@ -223,5 +237,95 @@ impl<B: Backend> Sequence<B> {
             true => Err(Error::Aborted),
             false => self.feed(ids, want).await,
         }
+    }
+
+    /// How many tokens the state holds, also where the last pass has not come back.
+    pub(super) fn n_fed(&self) -> usize {
+        self.consumed.len()
+    }
+
+    /// Begins a reply whose tokens the device chooses; `false` if it cannot. The prompt's last pass then wants [`Want::Chosen`].
+    ///
+    /// # Errors
+    /// The backend's.
+    pub(super) async fn begin_reply(&mut self, choice: &Choice<'_>) -> Result<bool> {
+        self.model.backend.begin_reply(&mut self.state, choice).await
+    }
+
+    /// Passes that may be queued at a time.
+    pub(super) fn depth(&self) -> usize {
+        self.model.backend.depth()
+    }
+
+    /// Passes that were queued and not fetched.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Queues a pass of `n` tokens `ahead` tokens after those that are in [`Sequence::n_fed`]: the first feeds the token chosen last.
+    ///
+    /// # Errors
+    /// [`Error::ContextFull`], or the backend's.
+    pub(super) async fn queue(&mut self, ahead: usize, n: u32) -> Result<()> {
+        let pos = self.consumed.len() + ahead;
+        let needed = pos + n as usize;
+        if needed > self.n_ctx {
+            return Err(Error::ContextFull {
+                needed,
+                n_ctx: self.n_ctx,
+            });
+        }
+        let pass = Pass {
+            ids: &[],
+            pos: pos as u32,
+            want: Want::Chosen(n),
+        };
+        self.exact = false;
+        self.model.forward(&mut self.state, &pass, &mut self.logits).await?;
+        self.queued += 1;
+        Ok(())
+    }
+
+    /// Waits for the oldest queued pass and appends its tokens to `made`.
+    ///
+    /// # Errors
+    /// As [`Backend::fetch`]; tokens before the first invalid number are in `made`.
+    pub(super) async fn fetch(&mut self, made: &mut Vec<Made>) -> Result<()> {
+        let first = made.len();
+        self.queued -= 1;
+        let fetched = self.model.backend.fetch(made).await;
+        for token in &made[first..] {
+            self.consumed.extend(self.chosen.replace(token.id));
+        }
+        self.exact = fetched.is_ok() && self.queued == 0;
+        fetched
+    }
+
+    /// Forgets what is queued: the reply ended with a stop id, so the device feeds nothing more.
+    pub(super) fn end_queue(&mut self) {
+        self.queued = 0;
+        self.exact = true;
+    }
+
+    /// Marks the state, to be able to go back to it. Nothing may be queued.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub(super) fn mark(&mut self) -> Result<()> {
+        debug_assert!(self.queued == 0);
+        self.marked = self.consumed.len();
+        self.model.backend.mark(&mut self.state)
+    }
+
+    /// Goes back to the mark.
+    ///
+    /// # Errors
+    /// The backend's; the state is spoilt then.
+    pub(super) fn rewind(&mut self) -> Result<()> {
+        self.exact = false;
+        self.model.backend.rewind(&mut self.state)?;
+        self.consumed.truncate(self.marked);
+        self.exact = true;
+        Ok(())
     }
 }

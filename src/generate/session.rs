@@ -3,11 +3,14 @@
 use std::rc::Rc;
 
 use super::{
-    FinishReason, Host, Options, Reply, Sampler, Sequence, StopTexts, Timings, TokenLogprob, Usage, options::invalid, reply::rate,
+    FinishReason, Host, Options, Reply, Sampler, Sequence, StopTexts, Timings, TokenLogprob, Usage,
+    options::invalid,
+    reply::rate,
+    tokens::{Pace, Tokens},
 };
 use crate::{
     Error, Result,
-    backend::{Backend, KvType, Want},
+    backend::{Backend, KvType},
     model::Model,
     text::{ChatRequest, ChatTemplate, Detokenizer, Tokenizer},
 };
@@ -18,6 +21,7 @@ pub struct Session<B: Backend> {
     tokenizer: Rc<Tokenizer>,
     template: Option<ChatTemplate>,
     sampler: Sampler,
+    pace: Pace,
 }
 
 impl<B: Backend> Session<B> {
@@ -49,6 +53,7 @@ impl<B: Backend> Session<B> {
             tokenizer,
             template,
             sampler: Sampler::new(unused),
+            pace: Pace::default(),
         })
     }
 
@@ -77,6 +82,11 @@ impl<B: Backend> Session<B> {
         &mut self.sequence
     }
 
+    /// Makes a GPU run this many tokens (1 to 16) in every submit; `None`, the default, lets it find what suits the device.
+    pub fn set_tokens_per_submit(&mut self, n: Option<u32>) {
+        self.pace.fixed = n;
+    }
+
     /// Renders the conversation with the model's own template and makes the next reply. See [`Session::generate`].
     ///
     /// # Errors
@@ -100,7 +110,7 @@ impl<B: Backend> Session<B> {
     /// control tokens, nothing of a stop text.
     ///
     /// The state is continued if what it has consumed is the beginning of `prompt`. A cancelled request returns what there is, with
-    /// [`FinishReason::Abort`]; no more than the pass under way is waited for.
+    /// [`FinishReason::Abort`]; no more than the passes under way are waited for, and what they make belongs to the reply.
     ///
     /// # Errors
     /// As [`Options::check`] and [`Sequence::check`]; [`Error::NonFiniteLogits`]; the backend's. Text that was streamed before an
@@ -116,9 +126,7 @@ impl<B: Backend> Session<B> {
         self.sequence.check(prompt)?;
         let seed = options.seed.unwrap_or_else(|| host.seed());
         self.sampler.begin(options, seed, self.sequence.n_vocab(), prompt)?;
-        let want = if options.is_greedy() { Want::Token } else { Want::Logits };
         let stop_ids = if options.ignore_eos { &[] } else { self.tokenizer.stop_ids() };
-        let most = options.max_tokens.unwrap_or(usize::MAX);
 
         let mut writer = Writer {
             detokenizer: Detokenizer::new(&self.tokenizer),
@@ -130,45 +138,34 @@ impl<B: Backend> Session<B> {
         };
         let mut ids = Vec::new();
         let mut logprobs = options.logprobs.map(|_| Vec::new());
-        let mut raw = Vec::new();
         let cached = self.sequence.resume(prompt)?;
 
+        let (sequence, sampler, pace) = (&mut self.sequence, &mut self.sampler, &mut self.pace);
+        let mut tokens = Tokens::begin(sequence, sampler, pace, options, prompt, cached, stop_ids).await?;
         let prefill_start = host.now_ms();
-        let mut fed = self.sequence.prefill(host, &prompt[cached..], want).await;
-        let prefill_end = host.now_ms();
-        let n_prefilled = self.sequence.consumed().len().saturating_sub(cached);
-        let (mut first_token, mut last_token) = (prefill_end, prefill_end);
+        let mut next = tokens.next(host).await;
+        let first_token = host.now_ms();
+        let mut last_token = first_token;
+        let n_prefilled = tokens.n_fed() - cached;
         let finish_reason = loop {
-            let token = match fed {
+            let made = match next {
                 Err(Error::Aborted) => break FinishReason::Abort,
-                fed => fed?,
-            };
-            let id = match token {
-                Some(id) => id,
-                None => {
-                    let logits = self.sequence.logits();
-                    if logprobs.is_some() {
-                        raw.clone_from(logits);
-                    }
-                    self.sampler.pick(logits)?
-                }
+                next => next?,
             };
             last_token = host.now_ms();
-            if ids.is_empty() {
-                first_token = last_token;
+            ids.push(made.id);
+            if let (Some(list), Some(n_top), Some(likely)) = (&mut logprobs, options.logprobs, &made.likely) {
+                list.push(TokenLogprob::new(&self.tokenizer, likely, made.id, n_top));
             }
-            ids.push(id);
-            if let (Some(list), Some(n_top)) = (&mut logprobs, options.logprobs) {
-                list.push(TokenLogprob::new(&self.tokenizer, &raw, id, n_top));
-            }
-            if stop_ids.contains(&id) || writer.push(id) {
+            if stop_ids.contains(&made.id) || writer.push(made.id) {
                 break FinishReason::Stop;
             }
-            if ids.len() >= most || self.sequence.consumed().len() == self.sequence.n_ctx() {
+            if tokens.is_full() {
                 break FinishReason::Length;
             }
-            fed = self.sequence.step(host, &[id], want).await;
+            next = tokens.next(host).await;
         };
+        tokens.end()?;
         let text = writer.finish();
 
         Ok(Reply {
@@ -182,10 +179,10 @@ impl<B: Backend> Session<B> {
             },
             timings: Timings {
                 time_to_first_token_ms: first_token - start,
-                prefill_ms: prefill_end - prefill_start,
+                prefill_ms: first_token - prefill_start,
                 decode_ms: last_token - first_token,
                 total_ms: host.now_ms() - start,
-                prefill_tokens_per_second: rate(n_prefilled, prefill_end - prefill_start),
+                prefill_tokens_per_second: rate(n_prefilled, first_token - prefill_start),
                 decode_tokens_per_second: rate(ids.len().saturating_sub(1), last_token - first_token),
             },
             ids,

@@ -13,7 +13,7 @@ pub use loader::Loader;
 
 use crate::{
     Error, Result,
-    backend::{Backend, KvType, Pass, StateShape},
+    backend::{Backend, KvType, Pass, StateShape, Want},
 };
 
 /// A loaded model and the device it lives on.
@@ -45,7 +45,8 @@ impl<B: Backend> Model<B> {
     /// Runs `pass.ids` (at most [`Backend::n_ubatch`] of them) on top of `state`; see [`Backend::end`] for what comes back.
     pub async fn forward(&mut self, state: &mut B::State, pass: &Pass<'_>, logits: &mut Vec<f32>) -> Result<Option<u32>> {
         let n_vocab = self.hparams.n_vocab;
-        if pass.ids.is_empty() || pass.ids.len() > self.backend.n_ubatch() as usize {
+        let known = matches!(pass.want, Want::Chosen(_)); // to the device
+        if (pass.ids.is_empty() && !known) || pass.ids.len() > self.backend.n_ubatch() as usize {
             let what = format!("a pass takes 1 to {} tokens, not {}", self.backend.n_ubatch(), pass.ids.len());
             return Err(Error::InvalidRequest { what });
         }

@@ -5,4 +5,5 @@ pub mod demo;
 pub mod blocks;
 pub mod gpu;
 pub mod oracle;
+pub mod tiny;
 pub mod watched;

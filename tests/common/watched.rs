@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use outcrop::{
     Error, Result,
-    backend::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want},
+    backend::{Attention, Backend, Buf, Choice, Made, Mamba, Mat, Norm, Pass, StateShape, Vector, Want},
     gguf::GgmlType,
 };
 
@@ -90,6 +90,21 @@ impl<B: Backend> Backend for Watched<B> {
     }
     fn pick(&mut self, x: Buf, norm: Norm, head: Mat, logit_scale: f32) {
         self.inner.pick(x, norm, head, logit_scale);
+    }
+    async fn begin_reply(&mut self, state: &mut Self::State, choice: &Choice<'_>) -> Result<bool> {
+        self.inner.begin_reply(state, choice).await
+    }
+    async fn fetch(&mut self, made: &mut Vec<Made>) -> Result<()> {
+        self.inner.fetch(made).await
+    }
+    fn depth(&self) -> usize {
+        self.inner.depth()
+    }
+    fn mark(&mut self, state: &mut Self::State) -> Result<()> {
+        self.inner.mark(state)
+    }
+    fn rewind(&mut self, state: &mut Self::State) -> Result<()> {
+        self.inner.rewind(state)
     }
     async fn end(&mut self, state: &mut Self::State, pass: &Pass<'_>, logits: &mut Vec<f32>) -> Result<Option<u32>> {
         let token = self.inner.end(state, pass, logits).await?;

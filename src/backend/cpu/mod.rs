@@ -527,7 +527,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
 
     fn pick(&mut self, x: Buf, norm: Norm, head: Mat, logit_scale: f32) {
         let (first, n) = match self.want {
-            Want::Nothing => return,
+            Want::Nothing | Want::Chosen(_) => return,
             Want::Token | Want::Logits => (self.n() - 1, 1),
             Want::AllLogits => (0, self.n()),
         };
@@ -544,7 +544,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
     async fn end(&mut self, state: &mut State, pass: &Pass<'_>, logits: &mut Vec<f32>) -> Result<Option<u32>> {
         *state = std::mem::take(&mut self.live);
         match pass.want {
-            Want::Nothing => Ok(None),
+            Want::Nothing | Want::Chosen(_) => Ok(None),
             Want::Token => reference::argmax(&self.logits).map(Some),
             Want::Logits | Want::AllLogits => {
                 logits.clear();

@@ -65,8 +65,12 @@ impl<'a> Account<'a> {
     /// The steps that are dispatched.
     pub(super) fn steps(&self) -> impl Iterator<Item = &'a Step> + use<'a> {
         let (r, n, pos) = (self.recorder, self.n, self.pos);
-        let head: &[Step] = if self.head { &r.head } else { &[] };
-        r.body.iter().filter(move |s| s.grid.size(n, pos)[0] > 0).chain(head)
+        let (head, pick): (&[Step], &[Step]) = if self.head { (&r.head, &r.pick) } else { (&[], &[]) };
+        r.body
+            .iter()
+            .filter(move |s| s.grid.size(n, pos)[0] > 0)
+            .chain(head)
+            .chain(pick)
     }
 
     pub(super) fn cost(&self) -> Cost {
@@ -104,7 +108,8 @@ impl<'a> Account<'a> {
             Bind::Buf(i) => self.tables.bufs[i as usize] as u64 * 4 * self.tables.n_ubatch as u64,
             Bind::Ids => self.tables.n_ubatch as u64 * 4,
             Bind::Logits => r.n_vocab as u64 * 4,
-            Bind::Best | Bind::Chosen => 16,
+            Bind::Best | Bind::Chosen | Bind::Tape | Bind::Choice => 16,
+            Bind::Runs => 512,
             Bind::Mixed => r.scratch.mixed * 4,
             Bind::Up => r.scratch.up * 4,
             Bind::Spans => r.scratch.spans * 4,
@@ -144,7 +149,9 @@ impl<'a> Account<'a> {
             Bind::Buf(i) => to.activations += self.tables.bufs[i as usize] as u64 * 4 * n,
             Bind::Mixed | Bind::Up => to.activations += self.bound(bind) / self.tables.n_ubatch as u64 * n,
             Bind::Spans if step.grid.size(self.n, self.pos)[2] == 1 && step.kernel != Kernel::AttendJoin => {}
-            Bind::Ids | Bind::Logits | Bind::Best | Bind::Chosen | Bind::Spans => to.activations += self.bound(bind).min(4 << 20),
+            Bind::Ids | Bind::Logits | Bind::Best | Bind::Chosen | Bind::Runs | Bind::Tape | Bind::Choice | Bind::Spans => {
+                to.activations += self.bound(bind).min(4 << 20)
+            }
         }
     }
 }

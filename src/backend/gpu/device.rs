@@ -3,6 +3,7 @@
 use super::{
     LOGITS_BYTES,
     ahead::Ahead,
+    decode::Reply,
     forms::Forms,
     pipelines::{Kernel, Pipeline},
     plan::SLOT,
@@ -103,6 +104,7 @@ pub struct Gpu {
     pub(super) mixed: wgpu::Buffer,
     pub(super) up: wgpu::Buffer,
     pub(super) spans: wgpu::Buffer,
+    pub(super) reply: Reply,
     pub(super) recording: Option<Recorder>,
     work: Option<oneshot::Receiver<()>>,
     pub(super) dispatched: u32,
@@ -205,7 +207,7 @@ impl Gpu {
             unflushed: 0,
             pipelines: Vec::new(),
             ahead: None,
-            run: buffer("run", 2 * SLOT, wgpu::BufferUsages::UNIFORM),
+            run: buffer("run", 2 * SLOT, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE),
             ids: buffer("ids", n_ubatch as u64 * 4, wgpu::BufferUsages::STORAGE),
             head: Head {
                 logits: empty("logits"),
@@ -218,6 +220,7 @@ impl Gpu {
             mixed: empty("mixed"),
             up: empty("up"),
             spans: empty("spans"),
+            reply: Reply::new(&device),
             recording: None,
             work: None,
             dispatched: 0,
@@ -462,7 +465,7 @@ impl Scopes {
     }
 }
 
-fn gpu_error(e: impl ToString) -> Error {
+pub(super) fn gpu_error(e: impl ToString) -> Error {
     Error::Gpu { what: e.to_string() }
 }
 

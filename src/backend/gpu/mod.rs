@@ -9,13 +9,16 @@
 
 mod ahead;
 mod cost;
+mod decode;
 mod device;
 mod forms;
 mod ledger;
+mod mark;
 mod pipelines;
 mod plan;
 mod probe;
 mod profile;
+mod readback;
 mod record;
 mod state;
 mod step;
@@ -31,9 +34,10 @@ pub use probe::{Probe, product};
 pub use profile::OpTime;
 pub use state::State;
 
-use super::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
+use super::{Attention, Backend, Buf, Choice, Made, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
 use crate::{Error, Result, gguf::GgmlType};
 use ahead::Ahead;
+use pipelines::Kernel;
 use plan::{Part, Plan, SLOT};
 use record::Recorder;
 use step::Class;
@@ -98,7 +102,7 @@ impl Backend for Gpu {
 
     fn prepare(&mut self, shape: &StateShape, mut ops: impl FnMut(&mut Self)) -> Result<()> {
         self.seal()?;
-        let mut kernels = Vec::new();
+        let mut kernels = vec![Kernel::Greedy];
         for class in [Class::Many, Class::Few, Class::One] {
             self.recording = Some(Recorder::new(class, shape.kv_type, shape.n_ctx));
             ops(self);
@@ -132,7 +136,10 @@ impl Backend for Gpu {
 
     fn begin(&mut self, state: &mut State, pass: &Pass) -> Result<bool> {
         self.check()?;
-        let n = pass.ids.len() as u32;
+        let n = match pass.want {
+            Want::Chosen(n) if pass.ids.is_empty() => n,
+            _ => pass.ids.len() as u32,
+        };
         if n == 0 || n > self.tables.n_ubatch {
             return Err(Error::InvalidRequest {
                 what: format!("a pass of {n} tokens, this device takes 1 to {}", self.tables.n_ubatch),
@@ -146,7 +153,7 @@ impl Backend for Gpu {
             });
         }
         self.grow_kv(state, end as u32)?;
-        let class = Class::of(n);
+        let class = Gpu::class_of(pass);
         if state.plans[class as usize].is_some() {
             self.recording = None;
             return Ok(false);
@@ -184,16 +191,18 @@ impl Backend for Gpu {
     }
 
     async fn end(&mut self, state: &mut State, pass: &Pass<'_>, logits: &mut Vec<f32>) -> Result<Option<u32>> {
-        let class = Class::of(pass.ids.len() as u32);
+        let class = Gpu::class_of(pass);
         if let Some(recorder) = self.recording.take() {
             state.plans[class as usize] = Some(self.build(recorder, state).await?);
         }
-        let plan = state.plans[class as usize].as_ref().expect("recorded by the first pass");
-        if let Some(&id) = pass.ids.iter().find(|&&id| id >= plan.n_embd_rows) {
-            return Err(Error::InvalidRequest {
-                what: format!("token {id} is not one of the model's {}", plan.n_embd_rows),
-            });
+        if !pass.ids.is_empty() {
+            self.flush_mark(state);
         }
+        if let Want::Chosen(n) = pass.want {
+            return self.queue_tokens(state, pass, n).await.map(|()| None);
+        }
+        let plan = state.plans[class as usize].as_ref().expect("recorded by the first pass");
+        plan.check_ids(pass.ids)?;
         self.dispatched = 0;
         let (n, pos) = (pass.ids.len() as u32, pass.pos);
         self.queue.write_buffer(&self.ids, 0, bytemuck::cast_slice(pass.ids));
@@ -227,6 +236,7 @@ impl Backend for Gpu {
                 *logits = self.read(plan.n_vocab as usize).await?;
                 finite(logits)
             }
+            Want::Chosen(_) => unreachable!("queued above"),
             Want::AllLogits => {
                 logits.clear();
                 self.submit_body(plan, n, pos, None);
@@ -248,6 +258,26 @@ impl Backend for Gpu {
                 finite(logits)
             }
         }
+    }
+
+    async fn begin_reply(&mut self, state: &mut State, choice: &Choice<'_>) -> Result<bool> {
+        self.start_reply(state, choice).await
+    }
+
+    async fn fetch(&mut self, made: &mut Vec<Made>) -> Result<()> {
+        self.fetch_tokens(made).await
+    }
+
+    fn depth(&self) -> usize {
+        readback::RING
+    }
+
+    fn mark(&mut self, state: &mut State) -> Result<()> {
+        self.set_mark(state)
+    }
+
+    fn rewind(&mut self, state: &mut State) -> Result<()> {
+        self.go_back(state)
     }
 }
 
@@ -294,6 +324,9 @@ impl Gpu {
                 self.dispatched += plan.encode(&mut pass, Part::Body, start..end, n, pos);
                 if end == len && read.is_some() {
                     self.dispatched += plan.encode(&mut pass, Part::Head, 0..plan.len(Part::Head), 1, pos);
+                    if read == Some(16) {
+                        self.dispatched += plan.encode(&mut pass, Part::Pick, 0..plan.len(Part::Pick), 1, pos);
+                    }
                 }
             }
             if end == len

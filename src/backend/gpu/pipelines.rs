@@ -32,6 +32,7 @@ pub(super) enum Kernel {
     AttendJoin,
     Argmax,
     ArgmaxJoin,
+    Greedy,
     /// For measuring only.
     Copy,
 }
@@ -118,6 +119,7 @@ impl Kernel {
             Kernel::AttendJoin,
             Kernel::Argmax,
             Kernel::ArgmaxJoin,
+            Kernel::Greedy,
             Kernel::Copy,
         ]);
         all
@@ -143,6 +145,7 @@ impl Kernel {
             Kernel::AttendJoin => "attend_join".into(),
             Kernel::Argmax => "argmax".into(),
             Kernel::ArgmaxJoin => "argmax_join".into(),
+            Kernel::Greedy => "greedy".into(),
             Kernel::Copy => "copy".into(),
         }
     }
@@ -190,6 +193,7 @@ impl Kernel {
             Kernel::AttendJoin => vec![shader!("run"), shader!("attention"), shader!("attend_join")],
             Kernel::Argmax => vec![shader!("run"), shader!("argmax")],
             Kernel::ArgmaxJoin => vec![shader!("run"), shader!("argmax_join")],
+            Kernel::Greedy => vec![shader!("reply"), shader!("greedy")],
             Kernel::Copy => vec![shader!("copy")],
         };
         for piece in pieces {
@@ -215,6 +219,7 @@ impl Kernel {
             Kernel::AttendJoin => &[Read, Read, Write],
             Kernel::Argmax => &[Read, Write],
             Kernel::ArgmaxJoin | Kernel::Copy => &[Read, Write],
+            Kernel::Greedy => &[Write, Write, Write, Read, Read],
         }
     }
 
@@ -243,6 +248,11 @@ impl Kernel {
             features: self.needs().iter().filter_map(|f| f.as_str()).collect(),
             read_only: self.storage().iter().map(|a| *a == Access::Read).collect(),
         }
+    }
+
+    /// Whether it reads the pass's uniform. One that writes the `Run`s cannot have them as a uniform too.
+    pub(super) fn has_run(self) -> bool {
+        !matches!(self, Kernel::Greedy)
     }
 
     /// Compiles. Errors go to the device's innermost error scope.
@@ -275,7 +285,9 @@ impl Kernel {
             })
             .collect();
         entries.push(entry(STEP, wgpu::BufferBindingType::Uniform));
-        entries.push(entry(RUN, wgpu::BufferBindingType::Uniform));
+        if self.has_run() {
+            entries.push(entry(RUN, wgpu::BufferBindingType::Uniform));
+        }
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(&name),
             entries: &entries,

@@ -8,7 +8,7 @@ use super::{
     record::{Recorder, Tables},
     step::{Bind, Grid, Step},
 };
-use crate::{Result, backend::StateShape};
+use crate::{Error, Result, backend::StateShape};
 use std::num::NonZeroU64;
 
 /// Distance of two uniforms in a buffer: WebGPU's `min_uniform_buffer_offset_alignment`.
@@ -16,7 +16,8 @@ pub(super) const SLOT: u64 = 256;
 /// Bytes of a [`super::uniforms::Run`].
 const RUN_BYTES: u64 = 16;
 
-struct Ready {
+/// A step that can be encoded.
+pub(super) struct Ready {
     pipeline: wgpu::ComputePipeline,
     binds: wgpu::BindGroup,
     grid: Grid,
@@ -26,6 +27,7 @@ struct Ready {
 pub(super) struct Plan {
     body: Vec<Ready>,
     head: Vec<Ready>,
+    pick: Vec<Ready>,
     head_rows: Vec<Ready>,
     pub(super) n_embd_rows: u32,
     pub(super) n_vocab: u32,
@@ -37,7 +39,11 @@ pub(super) struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Body,
+    /// Logits of one row.
     Head,
+    /// The greedy token of them.
+    Pick,
+    /// Logits of many rows.
     HeadRows,
 }
 
@@ -46,7 +52,18 @@ impl Plan {
         match part {
             Part::Body => &self.body,
             Part::Head => &self.head,
+            Part::Pick => &self.pick,
             Part::HeadRows => &self.head_rows,
+        }
+    }
+
+    /// Whether the embedding has rows for all of them.
+    pub(super) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        match ids.iter().find(|&&id| id >= self.n_embd_rows) {
+            None => Ok(()),
+            Some(id) => Err(Error::InvalidRequest {
+                what: format!("token {id} is not one of the model's {}", self.n_embd_rows),
+            }),
         }
     }
 
@@ -66,10 +83,12 @@ impl Plan {
         }
     }
 
-    /// Body and head, with the pipeline and bindings of each step.
+    /// Body, head and pick, with the pipeline and bindings of each step.
     pub(super) fn steps(&self) -> impl Iterator<Item = (&Step, (&wgpu::ComputePipeline, &wgpu::BindGroup))> {
-        let steps = self.recorder.body.iter().chain(&self.recorder.head);
-        steps.zip(self.body.iter().chain(&self.head).map(|r| (&r.pipeline, &r.binds)))
+        let rec = &self.recorder;
+        let steps = [&rec.body, &rec.head, &rec.pick].into_iter().flatten();
+        let made = [&self.body, &self.head, &self.pick].into_iter().flatten();
+        steps.zip(made.map(|r| (&r.pipeline, &r.binds)))
     }
 
     /// Encodes steps `range` of a part for `n` tokens after `pos`; returns how many were dispatched.
@@ -81,19 +100,24 @@ impl Plan {
         n: u32,
         pos: u32,
     ) -> u32 {
-        let mut dispatched = 0;
-        for step in &self.part(part)[range] {
-            let [x, y, z] = step.grid.size(n, pos);
-            if x == 0 {
-                continue;
-            }
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.binds, &[]);
-            pass.dispatch_workgroups(x, y, z);
-            dispatched += 1;
-        }
-        dispatched
+        encode(pass, &self.part(part)[range], n, pos)
     }
+}
+
+/// Encodes steps for `n` tokens after `pos`; returns how many were dispatched.
+pub(super) fn encode(pass: &mut wgpu::ComputePass, steps: &[Ready], n: u32, pos: u32) -> u32 {
+    let mut dispatched = 0;
+    for step in steps {
+        let [x, y, z] = step.grid.size(n, pos);
+        if x == 0 {
+            continue;
+        }
+        pass.set_pipeline(&step.pipeline);
+        pass.set_bind_group(0, &step.binds, &[]);
+        pass.dispatch_workgroups(x, y, z);
+        dispatched += 1;
+    }
+    dispatched
 }
 
 impl Gpu {
@@ -101,9 +125,25 @@ impl Gpu {
     pub(super) async fn build(&mut self, rec: Recorder, state: &State) -> Result<Plan> {
         let rec = rec.finish()?;
         self.grow_scratch(&rec)?;
+        let lists: [(&[Step], u64); 4] = [(&rec.body, 0), (&rec.head, SLOT), (&rec.pick, SLOT), (&rec.head_rows, SLOT)];
+        let mut made = self.make_ready(&lists, state).await?.into_iter();
+        let mut next = || made.next().expect("a list for each");
+        Ok(Plan {
+            body: next(),
+            head: next(),
+            pick: next(),
+            head_rows: next(),
+            n_embd_rows: rec.n_embd_rows,
+            n_vocab: rec.n_vocab,
+            recorder: rec,
+        })
+    }
+
+    /// Pipelines and bind groups of lists of steps, each with the place of its `Run`.
+    pub(super) async fn make_ready(&mut self, lists: &[(&[Step], u64)], state: &State) -> Result<Vec<Vec<Ready>>> {
         let device = self.device.clone();
         let scopes = Scopes::push(&device);
-        let steps = rec.body.len() + rec.head.len() + rec.head_rows.len();
+        let steps: usize = lists.iter().map(|(list, _)| list.len()).sum();
         let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step uniforms"),
             size: (steps.max(1) as u64) * SLOT,
@@ -112,29 +152,22 @@ impl Gpu {
         });
         let mut params = vec![0u8; steps * SLOT as usize];
         let mut next = 0;
-        let mut ready = |gpu: &mut Gpu, list: &[Step], run: u64| -> Vec<Ready> {
+        let mut ready = |(list, run): &(&[Step], u64)| -> Vec<Ready> {
             list.iter()
                 .map(|step| {
                     params[next as usize..][..step.params.len()].copy_from_slice(&step.params);
-                    let made = gpu.ready(step, state, &uniforms, next, run);
+                    let made = self.ready(step, state, &uniforms, next, *run);
                     next += SLOT;
                     made
                 })
                 .collect()
         };
-        let plan = Plan {
-            body: ready(self, &rec.body, 0),
-            head: ready(self, &rec.head, SLOT),
-            head_rows: ready(self, &rec.head_rows, SLOT),
-            n_embd_rows: rec.n_embd_rows,
-            n_vocab: rec.n_vocab,
-            recorder: rec,
-        };
+        let made = lists.iter().map(&mut ready).collect();
         if !params.is_empty() {
             self.queue.write_buffer(&uniforms, 0, &params);
         }
         scopes.pop().await?;
-        Ok(plan)
+        Ok(made)
     }
 
     fn ready(&mut self, step: &Step, state: &State, uniforms: &wgpu::Buffer, at: u64, run: u64) -> Ready {
@@ -155,7 +188,9 @@ impl Gpu {
             }),
         };
         entries.push(slot(STEP, uniforms, at, SLOT));
-        entries.push(slot(RUN, &self.run, run, RUN_BYTES));
+        if step.kernel.has_run() {
+            entries.push(slot(RUN, &self.run, run, RUN_BYTES));
+        }
         let binds = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &layout,
@@ -186,6 +221,9 @@ impl Gpu {
             Bind::Logits => whole(&self.head.logits),
             Bind::Best => whole(&self.head.best),
             Bind::Chosen => whole(&self.head.chosen),
+            Bind::Runs => whole(&self.run),
+            Bind::Tape => whole(&self.reply.tape),
+            Bind::Choice => whole(&self.reply.choice),
             Bind::Mixed => whole(&self.mixed),
             Bind::Up => whole(&self.up),
             Bind::Spans => whole(&self.spans),

@@ -157,6 +157,7 @@ enum Then {
 enum Part {
     Body,
     Head,
+    Pick,
     HeadRows,
 }
 
@@ -167,8 +168,10 @@ pub(super) struct Recorder {
     n_ctx: u32,
     /// Everything before the head.
     pub(super) body: Vec<Step>,
-    /// Logits of one row, and the token chosen.
+    /// Logits of one row.
     pub(super) head: Vec<Step>,
+    /// The greedy token of them.
+    pub(super) pick: Vec<Step>,
     /// Logits of many rows.
     pub(super) head_rows: Vec<Step>,
     part: Part,
@@ -191,6 +194,7 @@ impl Recorder {
             n_ctx,
             body: Vec::new(),
             head: Vec::new(),
+            pick: Vec::new(),
             head_rows: Vec::new(),
             part: Part::Body,
             scratch: Scratch::default(),
@@ -208,7 +212,7 @@ impl Recorder {
 
     /// What its steps run, with repetitions.
     pub(super) fn kernels(&self) -> impl Iterator<Item = Kernel> {
-        let steps = self.body.iter().chain(&self.head).chain(&self.head_rows);
+        let steps = [&self.body, &self.head, &self.pick, &self.head_rows].into_iter().flatten();
         steps.map(|step| step.kernel)
     }
 
@@ -227,6 +231,7 @@ impl Recorder {
         match self.part {
             Part::Body => self.body.push(step),
             Part::Head => self.head.push(step),
+            Part::Pick => self.pick.push(step),
             Part::HeadRows => self.head_rows.push(step),
         }
     }
@@ -524,6 +529,7 @@ impl Recorder {
         self.part = Part::Head;
         let class = std::mem::replace(&mut self.class, Class::One);
         self.products(t, &[head], &p);
+        self.part = Part::Pick;
         let op = uniforms::Argmax {
             n_vocab: head.n_rows,
             n_part: head.n_rows.div_ceil(4096),

@@ -1,6 +1,6 @@
 //! A sequence's state on the device.
 
-use super::{Gpu, plan::Plan, step::Class};
+use super::{Gpu, mark::Mark, plan::Plan, step::Class};
 use crate::{
     Error, Result,
     backend::{KvType, StateShape},
@@ -22,6 +22,7 @@ pub struct State {
     /// Tokens that `kv` holds.
     pub(super) capacity: u32,
     pub(super) plans: [Option<Plan>; Class::COUNT],
+    pub(super) mark: Mark,
 }
 
 impl StateShape {
@@ -53,6 +54,7 @@ impl Gpu {
             kv: Vec::new(),
             capacity: 0,
             plans: Default::default(),
+            mark: Mark::default(),
         };
         self.grow_kv(&mut state, 1)?;
         self.check()?;

@@ -47,6 +47,12 @@ pub(super) enum Bind {
     Best,
     /// The chosen token.
     Chosen,
+    /// Both `Run`s, to be written.
+    Runs,
+    /// What a reply has so far.
+    Tape,
+    /// How its tokens are chosen.
+    Choice,
     /// Scratch, see [`Scratch`].
     Mixed,
     /// Scratch.

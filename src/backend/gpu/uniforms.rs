@@ -99,6 +99,24 @@ pub(super) struct Argmax {
     pub(super) n_part: u32,
 }
 
+/// `Tape` of reply.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub(super) struct Tape {
+    pub(super) made: u32,
+    pub(super) broken: u32,
+    pub(super) pad: [u32; 2],
+    pub(super) ids: [u32; 64],
+}
+
+/// `Choice` of reply.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub(super) struct Choice {
+    pub(super) n_stop: u32,
+    pub(super) stop: [u32; 28],
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{
@@ -202,5 +220,9 @@ mod tests {
         );
         same!(Kernel::Argmax, Argmax { n_vocab, n_part });
         same!(Kernel::ArgmaxJoin, Argmax { n_vocab, n_part });
+        same!(Kernel::Greedy, Argmax { n_vocab, n_part });
+        same!(Kernel::Greedy, Run { n, pos, row0, pad });
+        same!(Kernel::Greedy, Tape { made, broken, pad, ids });
+        same!(Kernel::Greedy, Choice { n_stop, stop });
     }
 }

@@ -1,0 +1,43 @@
+// A reply whose tokens the device chooses: how, and what came of it. The last dispatch of every token calls `advance`.
+
+struct Run {
+    n: u32,
+    pos: u32,
+    row0: u32,
+    pad: u32,
+}
+
+struct Choice {
+    n_stop: u32,
+    stop: array<u32, 28>, // ids that end the reply
+}
+
+const TAPE: u32 = 64u;     // latest tokens that the tape holds
+const NEXT_RUN: u32 = 16u; // from the body's Run to the head's: 256 bytes
+
+struct Tape {
+    made: u32,   // tokens of the reply
+    broken: u32, // a logit was not finite: the last token means nothing
+    pad: vec2<u32>,
+    ids: array<u32, TAPE>, // token i at i % TAPE
+}
+
+@group(0) @binding(0) var<storage, read_write> runs: array<Run>; // what all other kernels have as their uniform
+@group(0) @binding(1) var<storage, read_write> ids: array<u32>;  // of the next pass
+@group(0) @binding(2) var<storage, read_write> tape: Tape;
+@group(0) @binding(3) var<storage, read> choice: Choice;
+
+/// Appends a token and prepares the pass that feeds it; after a stop id that pass has no tokens, and so does nothing.
+fn advance(id: u32, broken: u32) {
+    tape.ids[tape.made % TAPE] = id;
+    tape.made += 1u;
+    tape.broken |= broken;
+    var n = select(0u, 1u, broken == 0u);
+    for (var i = 0u; i < choice.n_stop; i++) {
+        n = select(n, 0u, choice.stop[i] == id);
+    }
+    ids[0] = id;
+    let next = Run(n, runs[0].pos + runs[0].n, 0u, 0u);
+    runs[0] = next;
+    runs[NEXT_RUN] = next;
+}

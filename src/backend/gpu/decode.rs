@@ -1,0 +1,167 @@
+//! Replies whose tokens the device chooses: many tokens a submit, none of which waits for the host.
+//!
+//! The last dispatch of a token (reply.wgsl) writes what the next one needs: the id to feed, the position in the `Run` uniform, and
+//! the token onto a tape that is read back once a submit. A stop id sets `Run::n` to 0; every kernel then does nothing.
+
+use super::{
+    Gpu, State,
+    pipelines::Kernel,
+    plan::{Part, Plan, Ready, SLOT, encode},
+    readback::Ring,
+    step::{Bind, Class, Grid, Step},
+    uniforms,
+};
+use crate::{
+    Error, Result,
+    backend::{Choice, Made, Pass},
+};
+use bytemuck::Zeroable;
+
+/// Latest tokens that the tape holds (TAPE of reply.wgsl).
+const TAPE: u32 = 64;
+/// Most tokens of one submit: those of all submits in the ring fit on the tape.
+const MOST: u32 = TAPE / super::readback::RING as u32;
+
+/// What replies need on the device.
+pub(super) struct Reply {
+    /// `Tape` of reply.wgsl.
+    pub(super) tape: wgpu::Buffer,
+    /// `Choice` of reply.wgsl.
+    pub(super) choice: wgpu::Buffer,
+    pub(super) ring: Ring,
+    /// From logits to the next token.
+    steps: Vec<Ready>,
+    /// Tokens of the reply that were fetched.
+    fetched: u32,
+}
+
+const TAPE_BYTES: u64 = size_of::<uniforms::Tape>() as u64;
+
+impl Reply {
+    pub(super) fn new(device: &wgpu::Device) -> Reply {
+        let buffer = |label, size, usage| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | usage,
+                mapped_at_creation: false,
+            })
+        };
+        let none = wgpu::BufferUsages::empty();
+        Reply {
+            tape: buffer("tape", TAPE_BYTES, wgpu::BufferUsages::COPY_SRC),
+            choice: buffer("choice", size_of::<uniforms::Choice>() as u64, none),
+            ring: Ring::new(device, TAPE_BYTES),
+            steps: Vec::new(),
+            fetched: 0,
+        }
+    }
+}
+
+impl Gpu {
+    pub(super) async fn start_reply(&mut self, state: &State, choice: &Choice<'_>) -> Result<bool> {
+        self.check()?;
+        self.drain_ring().await?;
+        let mut params = uniforms::Choice::zeroed();
+        if !choice.greedy || choice.stop.len() > params.stop.len() {
+            return Ok(false);
+        }
+        params.n_stop = choice.stop.len() as u32;
+        params.stop[..choice.stop.len()].copy_from_slice(choice.stop);
+        self.queue.write_buffer(&self.reply.choice, 0, bytemuck::bytes_of(&params));
+        let tape = uniforms::Tape::zeroed();
+        self.queue.write_buffer(&self.reply.tape, 0, bytemuck::bytes_of(&tape));
+        self.reply.fetched = 0;
+        let _ = state;
+        Ok(true)
+    }
+
+    /// Queues a pass that wants [`crate::backend::Want::Chosen`].
+    pub(super) async fn queue_tokens(&mut self, state: &mut State, pass: &Pass<'_>, n: u32) -> Result<()> {
+        let n_ids = pass.ids.len() as u32;
+        if n == 0 || n > MOST || (n_ids > 0 && n > 1) || self.reply.ring.is_full() {
+            return Err(Error::InvalidRequest {
+                what: format!("{n} tokens after {n_ids} given ones in one submit"),
+            });
+        }
+        let class = Gpu::class_of(pass) as usize;
+        let plan = state.plans[class].as_ref().expect("recorded by the first pass");
+        plan.check_ids(pass.ids)?;
+        if self.reply.steps.is_empty() {
+            self.reply.steps = self.choosing(plan, state).await?;
+        }
+        if n_ids > 0 {
+            self.queue.write_buffer(&self.ids, 0, bytemuck::cast_slice(pass.ids));
+            self.write_run(0, n_ids, pass.pos, 0);
+            self.write_run(SLOT, 1, pass.pos, n_ids - 1);
+            self.submit_body(plan, n_ids, pass.pos, None);
+        }
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        Gpu::encode_mark(&mut encoder, state);
+        let plan = state.plans[class].as_ref().expect("recorded by the first pass");
+        {
+            let mut compute = encoder.begin_compute_pass(&Default::default());
+            for pos in pass.pos..pass.pos + n {
+                if n_ids == 0 {
+                    self.dispatched += plan.encode(&mut compute, Part::Body, 0..plan.len(Part::Body), 1, pos);
+                }
+                self.dispatched += plan.encode(&mut compute, Part::Head, 0..plan.len(Part::Head), 1, pos);
+                self.dispatched += encode(&mut compute, &self.reply.steps, 1, pos);
+            }
+        }
+        self.reply.ring.copy(&mut encoder, &self.reply.tape, TAPE_BYTES);
+        let submission = self.queue.submit([encoder.finish()]);
+        self.reply.ring.submitted(submission, TAPE_BYTES);
+        self.check()
+    }
+
+    /// The steps from logits to the next token.
+    async fn choosing(&mut self, plan: &Plan, state: &State) -> Result<Vec<Ready>> {
+        let op = uniforms::Argmax {
+            n_vocab: plan.n_vocab,
+            n_part: plan.n_vocab.div_ceil(4096),
+        };
+        let step = |kernel, binds: &[Bind], groups| Step {
+            kernel,
+            binds: binds.to_vec(),
+            params: bytemuck::bytes_of(&op).to_vec(),
+            grid: Grid::Fixed(groups, 1),
+        };
+        let steps = [
+            step(Kernel::Argmax, &[Bind::Logits, Bind::Best], op.n_part),
+            step(
+                Kernel::Greedy,
+                &[Bind::Runs, Bind::Ids, Bind::Tape, Bind::Choice, Bind::Best],
+                1,
+            ),
+        ];
+        self.make_ready(&[(&steps, SLOT)], state).await.map(|mut made| made.remove(0))
+    }
+
+    pub(super) async fn fetch_tokens(&mut self, made: &mut Vec<Made>) -> Result<()> {
+        let fetched = self.reply.fetched;
+        let (now, broken) = self
+            .read_ring(TAPE_BYTES, |bytes| {
+                let tape: uniforms::Tape = bytemuck::pod_read_unaligned(bytes);
+                // After an invalid number the last token means nothing.
+                for i in fetched..tape.made - u32::from(tape.broken != 0) {
+                    made.push(Made {
+                        id: tape.ids[(i % TAPE) as usize],
+                        likely: None,
+                    });
+                }
+                (tape.made, tape.broken)
+            })
+            .await?;
+        self.reply.fetched = now;
+        if broken != 0 {
+            return Err(Error::NonFiniteLogits);
+        }
+        Ok(())
+    }
+
+    /// The class whose plan a pass runs.
+    pub(super) fn class_of(pass: &Pass) -> Class {
+        Class::of(pass.ids.len().max(1) as u32)
+    }
+}

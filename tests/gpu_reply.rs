@@ -1,0 +1,197 @@
+//! Replies whose tokens the GPU chooses, on a model whose logits the test writes.
+
+mod common;
+
+use common::tiny::{N_CTX, Tiny};
+use outcrop::Error;
+use outcrop::backend::gpu::{Gpu, GpuOptions};
+use outcrop::backend::{Backend, Choice, Made, Want};
+
+/// More than two workgroups of the argmax take.
+const VOCAB: usize = 9000;
+
+fn open() -> Option<Gpu> {
+    common::gpu::open(GpuOptions {
+        n_ubatch: 40,
+        default_limits: true,
+        ..Default::default()
+    })
+}
+
+fn greedy<'a>(stop: &'a [u32]) -> Choice<'a> {
+    Choice {
+        greedy: true,
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        repetition_last_n: 0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        seed: 0,
+        stop,
+        never: &[],
+        prompt: &[],
+        likely: false,
+    }
+}
+
+/// The token after `t` is `(t + 1) % 32`.
+fn chain(row: usize, col: usize) -> f32 {
+    match row == (col + 1) % 32 {
+        true => 2.0,
+        false => (row * 31 % 97) as f32 / 97.0,
+    }
+}
+
+/// The same, but logits are infinite after token 20.
+fn broken(row: usize, col: usize) -> f32 {
+    if (row, col) == (8000, 20) { 3e38 } else { chain(row, col) }
+}
+
+struct Reply {
+    tiny: Tiny,
+    made: Vec<Made>,
+    /// Tokens asked for.
+    asked: u32,
+}
+
+impl Reply {
+    fn begin(mut tiny: Tiny, first: &[u32], stop: &[u32]) -> Reply {
+        assert!(pollster::block_on(tiny.gpu.begin_reply(&mut tiny.state, &greedy(stop))).unwrap());
+        tiny.pass(first, 0, Want::Chosen(1)).unwrap();
+        Reply {
+            tiny,
+            made: Vec::new(),
+            asked: first.len() as u32,
+        }
+    }
+    fn queue(&mut self, n: u32) -> Result<(), Error> {
+        self.tiny.pass(&[], self.asked, Want::Chosen(n))?;
+        self.asked += n;
+        Ok(())
+    }
+    fn fetch(&mut self) -> Result<usize, Error> {
+        let before = self.made.len();
+        pollster::block_on(self.tiny.gpu.fetch(&mut self.made))?;
+        Ok(self.made.len() - before)
+    }
+    fn ids(&self) -> Vec<u32> {
+        self.made.iter().map(|m| m.id).collect()
+    }
+}
+
+fn tiny() -> Option<Tiny> {
+    open().map(|gpu| Tiny::new(gpu, 64, VOCAB, chain))
+}
+
+/// Each token feeds the next, through prompts of every class, and the tape goes round.
+#[test]
+fn tokens_feed_each_other() {
+    let Some(mut tiny) = tiny() else { return };
+    for (prompt, batches) in [(1, &[1, 1, 1, 2, 3][..]), (3, &[5, 5, 5]), (17, &[2, 1]), (30, &[16, 1, 3])] {
+        let ids: Vec<u32> = (0..prompt).map(|i| (i + 25) % 32).collect();
+        let mut reply = Reply::begin(tiny, &ids, &[]);
+        // One more is always queued than fetched.
+        for &n in batches {
+            reply.queue(n).unwrap();
+            reply.fetch().unwrap();
+        }
+        assert_eq!(reply.fetch().unwrap() as u32, *batches.last().unwrap());
+        let first = ids[ids.len() - 1] + 1;
+        let expected: Vec<u32> = (first..)
+            .map(|i| i % 32)
+            .take(1 + batches.iter().sum::<u32>() as usize)
+            .collect();
+        assert_eq!(reply.ids(), expected, "prompt of {prompt}");
+        tiny = reply.tiny;
+    }
+    // More tokens than the tape holds.
+    let mut reply = Reply::begin(tiny, &[31], &[]);
+    for n in [32, 16, 32, 7] {
+        reply.queue(n).unwrap();
+        reply.fetch().unwrap();
+    }
+    reply.fetch().unwrap();
+    assert!(reply.ids().into_iter().eq((0..88).map(|i| i % 32)));
+}
+
+/// Nothing is fed or made after a stop id, in this submit or those behind it; the next reply starts afresh.
+#[test]
+fn a_stop_id_ends_all_submits() {
+    let Some(mut tiny) = tiny() else { return };
+    for at in [1, 2, 4, 6, 7] {
+        let mut reply = Reply::begin(tiny, &[0], &[100, at]);
+        reply.queue(5).unwrap();
+        reply.fetch().unwrap();
+        reply.queue(5).unwrap();
+        reply.fetch().unwrap();
+        reply.fetch().unwrap();
+        assert_eq!(reply.ids(), (1..=at).collect::<Vec<_>>(), "stop at {at}");
+        // Left behind, to be cleaned up by the next one.
+        reply.queue(5).unwrap();
+        tiny = reply.tiny;
+    }
+}
+
+#[test]
+fn numbers_that_are_none_end_the_reply() {
+    let Some(gpu) = open() else { return };
+    let mut reply = Reply::begin(Tiny::new(gpu, 64, VOCAB, broken), &[17], &[]);
+    reply.queue(8).unwrap();
+    reply.fetch().unwrap();
+    reply.queue(8).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(reply.fetch(), Err(Error::NonFiniteLogits)));
+        assert_eq!(reply.ids(), [18, 19, 20], "what came before it stands");
+    }
+    // And it is over with that reply.
+    let mut reply = Reply::begin(reply.tiny, &[1], &[]);
+    reply.fetch().unwrap();
+    assert_eq!(reply.ids(), [2]);
+}
+
+#[test]
+fn impossible_submits_are_refused_and_do_no_harm() {
+    let Some(tiny) = tiny() else { return };
+    let mut reply = Reply::begin(tiny, &[21], &[]);
+    for (ids, pos, n, code) in [
+        (&[][..], 1, 0, "invalid_request"),
+        (&[], 1, 33, "invalid_request"),
+        (&[1], 1, 2, "invalid_request"),
+        (&[64], 1, 1, "invalid_request"),
+        (&[], N_CTX - 3, 4, "context_length_exceeded"),
+    ] {
+        let error = reply.tiny.pass(ids, pos, Want::Chosen(n)).unwrap_err();
+        assert_eq!(error.code(), code, "{ids:?} {pos} {n}");
+    }
+    reply.queue(3).unwrap();
+    assert_eq!(reply.queue(3).unwrap_err().code(), "invalid_request", "two are under way");
+    reply.fetch().unwrap();
+    reply.fetch().unwrap();
+    assert_eq!(reply.ids(), [22, 23, 24, 25]);
+}
+
+/// A device that goes while tokens are under way: an error from the fetch or the next submit, never a wait without end.
+#[test]
+fn a_lost_device_ends_the_reply() {
+    for queued in [0, 4] {
+        let Some(tiny) = tiny() else { return };
+        let mut reply = Reply::begin(tiny, &[21], &[]);
+        if queued > 0 {
+            reply.queue(queued).unwrap();
+        }
+        reply.tiny.gpu.destroy();
+        // What has run already may still be read; then it is over.
+        let mut go_on = || -> Result<(), Error> {
+            for _ in 0..3 {
+                reply.fetch()?;
+                reply.queue(4)?;
+            }
+            Ok(())
+        };
+        let code = go_on().unwrap_err().code();
+        assert!(["gpu", "gpu_lost"].contains(&code), "{code}");
+    }
+}
