@@ -11,15 +11,6 @@ const TOKENS: u32 = 8u;
 
 var<workgroup> part: array<f32, 1024>; // [TOKENS, 4, 32]
 
-fn remember(first: u32, threads: u32) {
-    for (var channel = first; channel < d_xbc(); channel += threads) {
-        for (var k = 0u; k < min(op.d_conv - 1u, run.n); k++) {
-            let token = run.n - 1u - k;
-            ring[((run.pos + token) % op.d_conv) * d_xbc() + channel] = p[token * op.p_stride + d_inner() + channel];
-        }
-    }
-}
-
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     remember((wid.y * size.x + wid.x) * 128u + local, size.x * size.y * 128u);

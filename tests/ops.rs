@@ -8,7 +8,7 @@ mod common;
 
 use common::blocks;
 use fastrand::Rng;
-use outcrop::backend::gpu::GpuOptions;
+use outcrop::backend::gpu::{GpuOptions, Scan};
 use outcrop::backend::{Attention, Backend, Buf, KvType, Mamba, Mat, Norm, Pass, StateShape, Vector, Want, cpu};
 use outcrop::gguf::GgmlType;
 
@@ -47,6 +47,8 @@ enum Op {
         n_group: u32,
         d_conv: u32,
         dt: f32,
+        /// Multiplies what a token adds to dt: one token after another is forgotten at once, or hardly seen.
+        wild: f32,
     },
     Attend {
         n_head: u32,
@@ -99,8 +101,13 @@ impl<B: Backend> Net<'_, B> {
     }
     /// An embedding table of random activations.
     fn activations(&mut self, name: &str, n_cols: usize) -> Mat {
+        self.scaled_activations(name, n_cols, |_| 1.0)
+    }
+    fn scaled_activations(&mut self, name: &str, n_cols: usize, scale: impl Fn(usize) -> f32) -> Mat {
         let mut rng = self.rng.fork();
-        let values: Vec<f32> = (0..VOCAB * n_cols).map(|_| rng.f32() * 4.0 - 2.0).collect();
+        let values: Vec<f32> = (0..VOCAB * n_cols)
+            .map(|i| (rng.f32() * 4.0 - 2.0) * scale(i % n_cols))
+            .collect();
         self.mat(name, GgmlType::F32, VOCAB, n_cols, blocks::f32_rows(&values))
     }
     fn vector(&mut self, len: usize, f: impl Fn(&mut Rng) -> f32) -> Vector {
@@ -227,6 +234,7 @@ fn declare<B: Backend>(net: &mut Net<B>, case: &Case) -> (Steps, Show, StateShap
             n_group,
             d_conv,
             dt,
+            wild,
         } => {
             let mut m = Mamba {
                 slot: 0,
@@ -247,13 +255,15 @@ fn declare<B: Backend>(net: &mut Net<B>, case: &Case) -> (Steps, Show, StateShap
             m.conv_b = net.vector(xbc, |r| r.f32() - 0.5);
             // Some heads far in the linear branch of the softplus, some where it is an exponential.
             m.dt_bias = net.vector(heads, move |r| dt * (r.f32() - 0.4));
-            m.a = net.vector(heads, |r| -(r.f32() * 4.0 - 2.0).exp());
+            m.a = net.vector(heads, |r| -(r.f32() * 4.0 - 2.0).exp() * wild.max(1.0));
             m.d = net.vector(heads, |r| r.f32() * 2.0 - 1.0);
             shape.n_recurrent = 1;
             shape.conv_len = (d_conv - 1) * m.d_xbc();
             shape.ssm_len = n_head * d_head * d_state;
             let cols = (m.d_proj() as usize).next_multiple_of(32);
-            let (input, p) = (net.activations("input", cols), net.buf(cols));
+            let first = inner + xbc;
+            let input = net.scaled_activations("input", cols, |c| if c < first { 1.0 } else { wild });
+            let p = net.buf(cols);
             let y = net.buf(inner.next_multiple_of(32));
             (Steps::Mamba { input, p, m, y }, y, inner)
         }
@@ -461,7 +471,7 @@ fn check(cases: &[Case], n_ubatch: u32, gpus: &[GpuOptions]) {
             n_ubatch,
             ..options.clone()
         };
-        let name = format!("gpu, bindings of {:?} bytes", options.max_binding);
+        let name = format!("gpu, bindings of {:?} bytes, scan {:?}", options.max_binding, options.scan);
         let Some(gpu) = common::gpu::open(options) else { break };
         let got = pollster::block_on(run(gpu, cases, true));
         failures.extend(judge(&name, PRODUCT, cases, &want, &got));
@@ -580,16 +590,27 @@ fn mixed_types_and_many_slabs() {
     check(&cases, UBATCH, &[small_bindings(), GpuOptions::default()]);
 }
 
-#[test]
-fn mamba_layers() {
-    let mamba = |n_head, d_head, d_state, n_group, d_conv, dt| Op::Mamba {
+fn mamba(n_head: u32, d_head: u32, d_state: u32, n_group: u32, d_conv: u32, dt: f32) -> Op {
+    Op::Mamba {
         n_head,
         d_head,
         d_state,
         n_group,
         d_conv,
         dt,
-    };
+        wild: 1.0,
+    }
+}
+
+/// Each form of the recurrence.
+fn scans() -> Vec<GpuOptions> {
+    [Scan::Sequential, Scan::Chunked, Scan::Auto]
+        .map(|scan| GpuOptions { scan, ..defaults() })
+        .into()
+}
+
+#[test]
+fn mamba_layers() {
     let mut cases: Vec<Case> = [
         mamba(4, 64, 128, 1, 4, 4.0),
         mamba(8, 16, 64, 2, 4, 4.0),
@@ -607,7 +628,55 @@ fn mamba_layers() {
         case.passes = vec![1, 1, 5, 1, 2, 33, 1, 1, 1, 1, 17, 3, 48, 1];
         case.shown = case.passes.len();
     }
-    check(&cases, UBATCH, &[defaults()]);
+    check(&cases, UBATCH, &scans());
+}
+
+/// Batches of several chunks of the recurrence, whole and broken ones; every width of the state that has a kernel.
+#[test]
+fn mamba_chunks() {
+    let mut cases: Vec<Case> = [
+        mamba(4, 64, 128, 1, 4, 4.0),
+        mamba(2, 80, 256, 2, 4, 1.0),
+        mamba(4, 32, 64, 2, 4, 4.0),
+        mamba(6, 40, 100, 3, 3, 30.0),
+        mamba(3, 5, 1, 1, 4, 4.0),
+        mamba(2, 33, 16, 1, 2, 0.0),
+        // dt of almost nothing: the state keeps all.
+        mamba(2, 16, 16, 1, 4, -40.0),
+    ]
+    .map(|op| case(0, op))
+    .into();
+    for case in &mut cases {
+        case.passes = vec![64, 1, 63, 65, 2, 128, 200, 17, 129, 1, 200];
+        case.shown = case.passes.len();
+    }
+    check(&cases, 200, &scans());
+}
+
+/// Tokens with a dt of 100 and a decay of e^-1000 beside tokens with a dt of e^-50, in the same chunk and head: what a difference of
+/// running sums would get wrong.
+#[test]
+fn mamba_wild_decays() {
+    let mut cases: Vec<Case> = [3.0f32, 30.0, 100.0]
+        .into_iter()
+        .flat_map(|wild| {
+            [(4, 64, 128, 1), (4, 20, 16, 2)].map(|(n_head, d_head, d_state, n_group)| Op::Mamba {
+                n_head,
+                d_head,
+                d_state,
+                n_group,
+                d_conv: 4,
+                dt: 4.0,
+                wild,
+            })
+        })
+        .map(|op| case(0, op))
+        .collect();
+    for case in &mut cases {
+        case.passes = vec![130, 1, 64, 130, 3];
+        case.shown = case.passes.len();
+    }
+    check(&cases, 130, &scans());
 }
 
 #[test]

@@ -71,10 +71,13 @@ fn a_token_of_h_micro() {
     );
 }
 
+/// In a Mamba layer conv and the recurrence in token order, or conv and four steps of the recurrence in chunks, instead of one step.
 #[test]
 fn a_batch_of_h_micro() {
-    let batch = plan(256, 0, Want::Nothing).cost;
+    let batch = plan(31, 0, Want::Nothing).cost;
     assert_eq!(batch.dispatches, 36 * 6 + 4 * 6 + 2 + 2);
+    let batch = plan(512, 0, Want::Nothing).cost;
+    assert_eq!(batch.dispatches, 36 * 9 + 4 * 6 + 2 + 2);
     assert_eq!(batch.passes, batch.submits);
 }
 

@@ -7,7 +7,7 @@ use super::{
     Gpu,
     pipelines::{Access, Kernel},
     record::{Recorder, Tables},
-    step::{Bind, Grid, Step},
+    step::{Bind, CHUNK, Grid, Step},
     uniforms,
 };
 use crate::{backend::StateShape, gguf::GgmlType};
@@ -111,6 +111,7 @@ impl<'a> Account<'a> {
             Bind::Best | Bind::Chosen | Bind::Tape | Bind::Choice => 16,
             Bind::Runs => 512,
             Bind::Mixed => r.scratch.mixed * 4,
+            Bind::Chunks => r.scratch.chunks * 4,
             Bind::Up => r.scratch.up * 4,
             Bind::Spans => r.scratch.spans * 4,
             Bind::Conv(_) => shape.conv_len as u64 * 8,
@@ -125,6 +126,19 @@ impl<'a> Account<'a> {
         match op.row0 {
             0 => ty.row_bytes(op.n_chunks as usize * 32) as u64 * self.n as u64,
             _ => 0,
+        }
+    }
+
+    /// Bytes of a chunk of the Mamba recurrence that a step moves: its C . B, its states, the states twice, both.
+    fn chunks(&self, step: &Step) -> u64 {
+        let op: &uniforms::Mamba = bytemuck::from_bytes(&step.params);
+        let cb = op.n_group as u64 * (CHUNK * CHUNK * 4) as u64;
+        let all = self.bound(Bind::Chunks) / self.tables.n_ubatch.div_ceil(CHUNK) as u64;
+        match step.kernel {
+            Kernel::SsdCb(_) => cb,
+            Kernel::SsdState(..) => all - cb,
+            Kernel::SsdPass(_) => 2 * (all - cb),
+            _ => all,
         }
     }
 
@@ -148,6 +162,7 @@ impl<'a> Account<'a> {
             Bind::Keys(_) | Bind::Values(_) => to.kv += shape.token_bytes() * (self.pos as u64 + n),
             Bind::Buf(i) => to.activations += self.tables.bufs[i as usize] as u64 * 4 * n,
             Bind::Mixed | Bind::Up => to.activations += self.bound(bind) / self.tables.n_ubatch as u64 * n,
+            Bind::Chunks => to.activations += self.chunks(step) * n.div_ceil(CHUNK as u64),
             Bind::Spans if step.grid.size(self.n, self.pos)[2] == 1 && step.kernel != Kernel::AttendJoin => {}
             Bind::Ids | Bind::Logits | Bind::Best | Bind::Chosen | Bind::Runs | Bind::Tape | Bind::Choice | Bind::Spans => {
                 to.activations += self.bound(bind).min(4 << 20)

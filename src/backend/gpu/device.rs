@@ -5,6 +5,7 @@ use super::{
     ahead::Ahead,
     decode::Reply,
     forms::Forms,
+    mixers::Scan,
     pipelines::{Kernel, Pipeline},
     plan::SLOT,
     record::{Recorder, Tables},
@@ -28,6 +29,8 @@ pub struct GpuOptions {
     pub max_binding: Option<u64>,
     /// Runs these kernels instead of those preferred on the adapter. The device must have what they need.
     pub forms: Option<Forms>,
+    /// Form of the Mamba recurrence over a batch.
+    pub scan: Scan,
     /// Ask for timestamp queries where there are any: for [`Gpu::profile`].
     pub timestamps: bool,
 }
@@ -40,6 +43,7 @@ impl Default for GpuOptions {
             allow_software: true,
             max_binding: None,
             forms: None,
+            scan: Scan::Auto,
             timestamps: false,
         }
     }
@@ -103,6 +107,7 @@ pub struct Gpu {
     pub(super) staging: wgpu::Buffer,
     pub(super) mixed: wgpu::Buffer,
     pub(super) up: wgpu::Buffer,
+    pub(super) chunks: wgpu::Buffer,
     pub(super) spans: wgpu::Buffer,
     pub(super) reply: Reply,
     pub(super) recording: Option<Recorder>,
@@ -197,6 +202,7 @@ impl Gpu {
                 n_ubatch,
                 max_binding,
                 forms,
+                scan: options.scan,
                 ..Default::default()
             },
             arenas: Vec::new(),
@@ -219,6 +225,7 @@ impl Gpu {
             staging: buffer("staging", 16, wgpu::BufferUsages::MAP_READ),
             mixed: empty("mixed"),
             up: empty("up"),
+            chunks: empty("chunks"),
             spans: empty("spans"),
             reply: Reply::new(&device),
             recording: None,
@@ -337,22 +344,19 @@ impl Gpu {
 
     /// Makes the buffers that a recording needs at least as large as it needs them. Plans made before keep the old ones.
     pub(super) fn grow_scratch(&mut self, rec: &Recorder) -> Result<()> {
-        let Scratch { mixed, up, spans } = rec.scratch;
-        for (what, len) in [("mixed", mixed), ("up", up), ("spans", spans)] {
-            let slot = match what {
-                "mixed" => &self.mixed,
-                "up" => &self.up,
-                _ => &self.spans,
-            };
-            if slot.size() < len * 4 {
-                let new = self.storage(what, len * 4)?;
-                match what {
-                    "mixed" => self.mixed = new,
-                    "up" => self.up = new,
-                    _ => self.spans = new,
-                }
-            }
-        }
+        let Scratch {
+            mixed,
+            chunks,
+            up,
+            spans,
+        } = rec.scratch;
+        let fit = |slot: &wgpu::Buffer, what, len: u64| match slot.size() < len * 4 {
+            true => self.storage(what, len * 4),
+            false => Ok(slot.clone()),
+        };
+        let (mixed, chunks) = (fit(&self.mixed, "mixed", mixed)?, fit(&self.chunks, "chunks", chunks)?);
+        let (up, spans) = (fit(&self.up, "up", up)?, fit(&self.spans, "spans", spans)?);
+        (self.mixed, self.chunks, self.up, self.spans) = (mixed, chunks, up, spans);
         if self.head.n_vocab < rec.n_vocab {
             let row = rec.n_vocab as u64 * 4;
             let most = (LOGITS_BYTES.min(self.tables.max_binding) / row).max(1);

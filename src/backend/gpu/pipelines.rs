@@ -15,6 +15,9 @@ pub(super) const STEP: u32 = 8;
 /// Binding of [`super::uniforms::Run`].
 pub(super) const RUN: u32 = 9;
 
+/// Widths of a workgroup of the chunked recurrence, in quads of channels: heads of up to 32, and wider ones.
+pub(super) const SSD_QUADS: [u32; 2] = [8, 16];
+
 /// One compiled shader: what it computes is said at the top of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
@@ -27,6 +30,12 @@ pub(super) enum Kernel {
     MambaStep(u32),
     MambaConv(u32),
     MambaScan(u32),
+    /// The chunked recurrence, in four steps.
+    SsdCb(u32),
+    /// With its `d_state` and the quads of channels of a workgroup.
+    SsdState(u32, u32),
+    SsdPass(u32),
+    SsdOut(u32, u32),
     KvAppend(KvType),
     Attend(KvType),
     AttendJoin,
@@ -107,8 +116,10 @@ impl Kernel {
                 }
             }
         }
-        for &n in d_states {
+        for (&n, quads) in d_states.iter().zip(SSD_QUADS.into_iter().cycle()) {
             all.extend([Kernel::MambaStep(n), Kernel::MambaConv(n), Kernel::MambaScan(n)]);
+            all.extend([Kernel::SsdCb(n), Kernel::SsdPass(n)]);
+            all.extend([Kernel::SsdState(n, quads), Kernel::SsdOut(n, quads)]);
         }
         for ty in [KvType::F32, KvType::F16] {
             all.extend([Kernel::KvAppend(ty), Kernel::Attend(ty)]);
@@ -140,6 +151,10 @@ impl Kernel {
             Kernel::MambaStep(n) => format!("mamba_step_{n}"),
             Kernel::MambaConv(n) => format!("mamba_conv_{n}"),
             Kernel::MambaScan(n) => format!("mamba_scan_{n}"),
+            Kernel::SsdCb(n) => format!("mamba_ssd_cb_{n}"),
+            Kernel::SsdState(n, quads) => format!("mamba_ssd_state_{n}_{quads}"),
+            Kernel::SsdPass(n) => format!("mamba_ssd_pass_{n}"),
+            Kernel::SsdOut(n, quads) => format!("mamba_ssd_out_{n}_{quads}"),
             Kernel::KvAppend(t) => format!("kv_append_{}", kv(t)),
             Kernel::Attend(t) => format!("attend_{}", kv(t)),
             Kernel::AttendJoin => "attend_join".into(),
@@ -167,14 +182,27 @@ impl Kernel {
             }
             Kernel::Glu => vec![shader!("run"), shader!("math"), shader!("glu")],
             Kernel::GroupNorm => vec![shader!("run"), shader!("group_norm")],
-            Kernel::MambaStep(n) | Kernel::MambaConv(n) | Kernel::MambaScan(n) => {
+            Kernel::MambaStep(n)
+            | Kernel::MambaConv(n)
+            | Kernel::MambaScan(n)
+            | Kernel::SsdCb(n)
+            | Kernel::SsdState(n, _)
+            | Kernel::SsdPass(n)
+            | Kernel::SsdOut(n, _) => {
                 writeln!(out, "const D_STATE: u32 = {n}u;").expect("writing to a String");
-                let last = match self {
-                    Kernel::MambaStep(_) => shader!("mamba_step"),
-                    Kernel::MambaConv(_) => shader!("mamba_conv"),
-                    _ => shader!("mamba_scan"),
+                if let Kernel::SsdState(_, quads) | Kernel::SsdOut(_, quads) = self {
+                    writeln!(out, "const QUADS: u32 = {quads}u;").expect("writing to a String");
+                }
+                let own: &[&str] = match self {
+                    Kernel::MambaStep(_) => &[shader!("mamba_step")],
+                    Kernel::MambaConv(_) => &[shader!("mamba_conv")],
+                    Kernel::SsdCb(_) => &[shader!("mamba_ssd"), shader!("mamba_ssd_cb")],
+                    Kernel::SsdState(..) => &[shader!("mamba_ssd"), shader!("mamba_ssd_state")],
+                    Kernel::SsdPass(_) => &[shader!("mamba_ssd"), shader!("mamba_ring"), shader!("mamba_ssd_pass")],
+                    Kernel::SsdOut(..) => &[shader!("mamba_ssd"), shader!("mamba_ssd_out")],
+                    _ => &[shader!("mamba_ring"), shader!("mamba_scan")],
                 };
-                vec![shader!("run"), shader!("math"), shader!("mamba"), last]
+                [&[shader!("run"), shader!("math"), shader!("mamba")], own].concat()
             }
             Kernel::KvAppend(t) => vec![
                 shader!("run"),
@@ -214,6 +242,9 @@ impl Kernel {
             Kernel::MambaStep(_) => &[Read, Read, Write, Write, Write],
             Kernel::MambaConv(_) => &[Read, Read, Read, Write],
             Kernel::MambaScan(_) => &[Read, Read, Read, Write, Write, Write],
+            Kernel::SsdCb(_) | Kernel::SsdState(..) => &[Read, Read, Read, Write],
+            Kernel::SsdPass(_) => &[Read, Read, Read, Write, Write, Write],
+            Kernel::SsdOut(..) => &[Read, Read, Read, Read, Write],
             Kernel::KvAppend(_) => &[Read, Write, Write],
             Kernel::Attend(_) => &[Read, Read, Read, Write, Write],
             Kernel::AttendJoin => &[Read, Read, Write],

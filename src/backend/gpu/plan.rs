@@ -226,6 +226,7 @@ impl Gpu {
             Bind::Choice => whole(&self.reply.choice),
             Bind::Mixed => whole(&self.mixed),
             Bind::Up => whole(&self.up),
+            Bind::Chunks => whole(&self.chunks),
             Bind::Spans => whole(&self.spans),
             Bind::Conv(i) => whole(&state.conv[i as usize]),
             Bind::Ssm(i) => whole(&state.ssm[i as usize]),

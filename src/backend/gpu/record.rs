@@ -5,14 +5,15 @@
 
 use super::{
     forms::{Forms, Shape},
+    mixers::Scan,
     pipelines::{Kernel, Tile},
-    step::{Bind, Class, Grid, MAX_GROUPS, SPAN, Scratch, Step},
+    step::{Bind, Class, Grid, MAX_GROUPS, Scratch, Step},
     uniforms,
     weights::{Matrix, Slab},
 };
 use crate::{
     Error, Result,
-    backend::{Attention, Buf, KvType, Mamba, Mat, Norm, Vector},
+    backend::{Buf, KvType, Mat, Norm, Vector},
     gguf::GgmlType,
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Tables {
     pub(super) max_binding: u64,
     /// Which kernels are recorded.
     pub(super) forms: Forms,
+    /// Form of the Mamba recurrence.
+    pub(super) scan: Scan,
 }
 
 impl Tables {
@@ -60,11 +63,11 @@ impl Tables {
         Buf { id, n_cols }
     }
 
-    fn stride(&self, b: Buf) -> u32 {
+    pub(super) fn stride(&self, b: Buf) -> u32 {
         self.bufs[b.id as usize]
     }
 
-    fn at(&self, v: Vector) -> u32 {
+    pub(super) fn at(&self, v: Vector) -> u32 {
         self.vectors[v.id as usize]
     }
 }
@@ -164,8 +167,8 @@ enum Part {
 /// Collects the steps of one pass.
 pub(super) struct Recorder {
     pub(super) class: Class,
-    kv_type: KvType,
-    n_ctx: u32,
+    pub(super) kv_type: KvType,
+    pub(super) n_ctx: u32,
     /// Everything before the head.
     pub(super) body: Vec<Step>,
     /// Logits of one row.
@@ -181,7 +184,7 @@ pub(super) struct Recorder {
     /// Rows of the head.
     pub(super) n_vocab: u32,
     /// A buffer whose RMS norm is still to be applied: by the product that reads it, or by a step of its own.
-    deferred: Option<(Buf, Norm)>,
+    pub(super) deferred: Option<(Buf, Norm)>,
     /// The first thing that cannot be done. Ops return nothing, so it waits for the end of the pass.
     pub(super) error: Option<Error>,
 }
@@ -216,7 +219,7 @@ impl Recorder {
         steps.map(|step| step.kernel)
     }
 
-    fn push<P: bytemuck::Pod>(&mut self, t: &Tables, kernel: Kernel, binds: &[Bind], params: &P, grid: Grid) {
+    pub(super) fn push<P: bytemuck::Pod>(&mut self, t: &Tables, kernel: Kernel, binds: &[Bind], params: &P, grid: Grid) {
         debug_assert_eq!(binds.len(), kernel.storage().len());
         let size = grid.size(t.n_ubatch, 0);
         if size.iter().any(|&n| n > MAX_GROUPS) {
@@ -236,7 +239,7 @@ impl Recorder {
         }
     }
 
-    fn refuse(&mut self, what: &'static str, found: String) {
+    pub(super) fn refuse(&mut self, what: &'static str, found: String) {
         self.error.get_or_insert(Error::UnsupportedModel {
             what,
             found,
@@ -245,13 +248,13 @@ impl Recorder {
     }
 
     /// Applies a deferred norm that no product folds in. Every op but `matmul_add` begins with this.
-    fn settle(&mut self, t: &Tables) {
+    pub(super) fn settle(&mut self, t: &Tables) {
         if let Some((buf, norm)) = self.deferred.take() {
             self.group_norm(t, buf, norm, 1);
         }
     }
 
-    fn group_norm(&mut self, t: &Tables, y: Buf, norm: Norm, n_group: u32) {
+    pub(super) fn group_norm(&mut self, t: &Tables, y: Buf, norm: Norm, n_group: u32) {
         let op = uniforms::GroupNorm {
             n_cols: norm.gamma.len / n_group,
             n_group,
@@ -414,101 +417,6 @@ impl Recorder {
         };
         let grid = Grid::Tokens(gate.n_rows.div_ceil(64));
         self.push(t, Kernel::Glu, &[Bind::Buf(h.id), Bind::Up], &op, grid);
-    }
-
-    pub(super) fn mamba_mix(&mut self, t: &Tables, p: Buf, m: &Mamba, y: Buf) {
-        // mamba_step keeps B and C of a group in workgroup memory, 8 bytes a state column.
-        if m.d_state == 0 || m.d_state > 1024 || m.n_group == 0 || !m.n_head.is_multiple_of(m.n_group) {
-            self.refuse(
-                "the Mamba layer",
-                format!("d_state {}, {} groups of {} heads", m.d_state, m.n_group, m.n_head),
-            );
-            return;
-        }
-        self.settle(t);
-        let mixed_stride = m.d_xbc() + 2 * m.n_head;
-        let op = uniforms::Mamba {
-            n_head: m.n_head,
-            d_head: m.d_head,
-            n_group: m.n_group,
-            d_conv: m.d_conv,
-            p_stride: t.stride(p),
-            y_stride: t.stride(y),
-            mixed_stride,
-            conv_w: t.at(m.conv_w),
-            conv_b: t.at(m.conv_b),
-            dt_bias: t.at(m.dt_bias),
-            a: t.at(m.a),
-            d: t.at(m.d),
-        };
-        let (p, out) = (Bind::Buf(p.id), Bind::Buf(y.id));
-        let (conv, ssm) = (Bind::Conv(m.slot), Bind::Ssm(m.slot));
-        let heads = Grid::Fixed(m.n_head, m.d_head.div_ceil(32));
-        if self.class == Class::One {
-            self.push(
-                t,
-                Kernel::MambaStep(m.d_state),
-                &[p, Bind::Vectors, conv, ssm, out],
-                &op,
-                heads,
-            );
-        } else {
-            self.scratch.mixed = self.scratch.mixed.max(mixed_stride as u64 * t.n_ubatch as u64);
-            let values = Grid::Tokens((m.d_xbc() + m.n_head).div_ceil(64));
-            self.push(
-                t,
-                Kernel::MambaConv(m.d_state),
-                &[p, Bind::Vectors, conv, Bind::Mixed],
-                &op,
-                values,
-            );
-            let binds = [p, Bind::Vectors, Bind::Mixed, conv, ssm, out];
-            self.push(t, Kernel::MambaScan(m.d_state), &binds, &op, heads);
-        }
-        if m.n_group == 1 {
-            self.deferred = Some((y, m.norm));
-        } else {
-            self.group_norm(t, y, m.norm, m.n_group);
-        }
-    }
-
-    pub(super) fn attend(&mut self, t: &Tables, qkv: Buf, a: &Attention, y: Buf) {
-        self.settle(t);
-        if !a.d_head.is_multiple_of(4) || a.d_head == 0 || a.n_head_kv == 0 || !a.n_head.is_multiple_of(a.n_head_kv) {
-            self.refuse(
-                "the attention layer",
-                format!("{} heads of {} over {}", a.n_head, a.d_head, a.n_head_kv),
-            );
-            return;
-        }
-        let d_head = a.d_head / 4;
-        let op = uniforms::Attention {
-            n_head: a.n_head,
-            n_head_kv: a.n_head_kv,
-            d_head,
-            qkv_stride: t.stride(qkv) / 4,
-            y_stride: t.stride(y) / 4,
-            scale: a.scale,
-        };
-        let (qkv, out) = (Bind::Buf(qkv.id), Bind::Buf(y.id));
-        let (keys, values) = (Bind::Keys(a.slot), Bind::Values(a.slot));
-        let append = Grid::Tokens((a.n_head_kv * d_head).div_ceil(64));
-        self.push(t, Kernel::KvAppend(self.kv_type), &[qkv, keys, values], &op, append);
-        // A workgroup has up to four heads of a key/value head, and up to 256 of their columns.
-        let tiles = (a.n_head / a.n_head_kv).div_ceil(4) * d_head.div_ceil(64);
-        let binds = [qkv, keys, values, out, Bind::Spans];
-        self.push(
-            t,
-            Kernel::Attend(self.kv_type),
-            &binds,
-            &op,
-            Grid::Attend(a.n_head_kv * tiles),
-        );
-        if self.class == Class::One {
-            let spans = self.n_ctx.div_ceil(SPAN) as u64 * a.n_head as u64 * (a.d_head + 4) as u64;
-            self.scratch.spans = self.scratch.spans.max(spans);
-            self.push(t, Kernel::AttendJoin, &[qkv, Bind::Spans, out], &op, Grid::Join(a.n_head));
-        }
     }
 
     pub(super) fn pick(&mut self, t: &Tables, x: Buf, norm: Norm, head: Mat, logit_scale: f32) {

@@ -4,6 +4,8 @@ use super::{pipelines::Kernel, uniforms};
 
 /// Keys that one workgroup takes when a single token's context is split (SPAN of attend.wgsl).
 pub(super) const SPAN: u32 = 256;
+/// Tokens of a chunk of the Mamba recurrence (CHUNK of mamba_ssd.wgsl).
+pub(super) const CHUNK: u32 = 64;
 /// Most workgroups in one dimension of a dispatch, WebGPU's default.
 pub(super) const MAX_GROUPS: u32 = 65535;
 
@@ -26,6 +28,15 @@ impl Class {
             0 | 1 => Class::One,
             2..=16 => Class::Few,
             _ => Class::Many,
+        }
+    }
+
+    /// The batch sizes that it holds.
+    pub(super) fn tokens(self, n_ubatch: u32) -> std::ops::RangeInclusive<u32> {
+        match self {
+            Class::One => 1..=1,
+            Class::Few => 2..=16.min(n_ubatch),
+            Class::Many => 17..=n_ubatch,
         }
     }
 }
@@ -58,6 +69,8 @@ pub(super) enum Bind {
     /// Scratch.
     Up,
     /// Scratch.
+    Chunks,
+    /// Scratch.
     Spans,
     /// State of recurrent layer `slot`.
     Conv(u32),
@@ -80,6 +93,23 @@ pub(super) enum Grid {
         x: u32,
         tile: u32,
     },
+    /// `(x, y)` for a batch of fewer tokens than `below`.
+    Short {
+        x: u32,
+        y: u32,
+        below: u32,
+    },
+    /// `(x, y)` for a batch of `from` tokens and more.
+    Long {
+        x: u32,
+        y: u32,
+        from: u32,
+    },
+    /// `(x, chunks of tokens)` for a batch of `from` tokens and more.
+    Chunks {
+        x: u32,
+        from: u32,
+    },
     /// `(x, n, spans of the context)`; a batch does not split it.
     Attend(u32),
     /// `(x)`, or nothing when there is one span.
@@ -94,6 +124,9 @@ impl Grid {
             Grid::Fixed(x, y) => [x, y, 1],
             Grid::Tokens(x) => [x, n, 1],
             Grid::TokenTiles { x, tile } => [x, n.div_ceil(tile), 1],
+            Grid::Short { x, y, below } => [if n < below { x } else { 0 }, y, 1],
+            Grid::Long { x, y, from } => [if n < from { 0 } else { x }, y, 1],
+            Grid::Chunks { x, from } => [if n < from { 0 } else { x }, n.div_ceil(CHUNK), 1],
             Grid::Attend(x) => [x, n, spans],
             Grid::Join(x) => [if spans > 1 { x } else { 0 }, 1, 1],
         }
@@ -102,6 +135,12 @@ impl Grid {
     /// `groups` workgroups in a line, folded where one dimension cannot hold them. The kernel guards the surplus.
     pub(super) fn line(groups: u32) -> Grid {
         Grid::Fixed(groups.min(MAX_GROUPS), groups.div_ceil(MAX_GROUPS))
+    }
+
+    /// The same for a batch of `from` tokens and more.
+    pub(super) fn long_line(groups: u32, from: u32) -> Grid {
+        let (x, y) = (groups.min(MAX_GROUPS), groups.div_ceil(MAX_GROUPS));
+        Grid::Long { x, y, from }
     }
 }
 
@@ -135,6 +174,8 @@ impl Step {
 pub(super) struct Scratch {
     /// `[n_ubatch, xBC' | dt | decay]`.
     pub(super) mixed: u64,
+    /// Between the steps of the chunked recurrence, see mamba_ssd.wgsl.
+    pub(super) chunks: u64,
     /// `[n_ubatch, n_ff]`, only for gate and up of two types.
     pub(super) up: u64,
     /// `[spans, n_head, d_head + 4]`.
