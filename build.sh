@@ -19,6 +19,7 @@ usage() {
 ./build.sh bench [part]    prefill and decode speed: native, web or all; then perhaps a model.gguf
 ./build.sh bench gpu       tokens/s, share of the memory's speed and time of each step (--shape, --model, --prompt, --tokens, --json)
 ./build.sh bench plan      what WebGPU is asked to do for a token, counted without a GPU (--shape, --model, --context, --prompt)
+./build.sh bench full      a file of h-micro's full size in Chromium on the GPU: cold and warm start, memory (perhaps another shape; --json)
 ./build.sh bench ort       our matrix products beside onnxruntime-web's, in one browser; perhaps --json FILE
 ./build.sh setup           only install what the above need
 TEXT
@@ -202,6 +203,7 @@ run_tests() {
   if wants tint; then step 'Shaders in Tint' node tests/tint.mjs; fi
   if wants web; then
     step 'Size' node tests/size.mjs
+    step 'Stand-in model' stand_in h-350m
     step 'Browsers' node --test --test-reporter=spec --test-concurrency=1 tests/browser/*.test.mjs
   fi
   if wants mutation; then step 'Mutations' node tests/mutation.mjs; fi
@@ -211,6 +213,12 @@ run_tests() {
     keep_in_cache "$wasm_dir" wasm "$(wasm_rustc_version)"
   fi
   printf '\nAll tests passed in %d s.\n' $((SECONDS - began))
+}
+
+# A file with a published model's shapes and random weights, target/SHAPE.gguf.
+stand_in() { # shape
+  node tests/fixtures/text/make_vocab.mjs
+  cargo run --locked --quiet --example stand_in -- --shape "$1" --vocab target/granite-vocab.gguf --out "target/$1.gguf"
 }
 
 # Vulkan's loader offers every driver it finds; the tests' bounds are those of one that every machine can have.
@@ -241,6 +249,7 @@ bench() { # part, model or options
     plan) bench_plan "${@:2}"; return ;;
     gpu) bench_gpu "${@:2}"; return ;;
     ort) bench_ort "${@:2}"; return ;;
+    full) bench_full "${@:2}"; return ;;
   esac
   local part=${1:-all} model=${2:-$demo}
   case $part in native | web | all) ;; *) die "no such benchmark: $part" ;; esac
@@ -279,6 +288,15 @@ bench_gpu() { # [--json FILE], options of examples/speed.rs and tests/browser/be
     const [chromium, native] = process.argv.slice(1).map((file) => JSON.parse(require("fs").readFileSync(file, "utf8")));
     console.log(JSON.stringify({ ...chromium, native }, null, 2));
   ' "$work/chromium.json" "$work/native.json" >"$json"
+}
+
+# Loads a file of a published model's size in Chromium on the GPU, cold and warm, asks it something and tells what memory that took.
+bench_full() { # shape, options of tests/browser/full-size.mjs
+  local shape=${1:-h-micro}
+  build
+  setup_test
+  stand_in "$shape"
+  node tests/browser/full-size.mjs "target/$shape.gguf" "${@:2}"
 }
 
 bench_ort() { # options of bench/ort.mjs

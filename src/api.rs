@@ -79,6 +79,7 @@ struct Stats {
     load: Times,
     tokens: TokenStats,
     last: Option<Timings>,
+    heap_bytes: u64,
 }
 
 #[derive(Clone, Serialize)]
@@ -192,7 +193,9 @@ impl Engine {
 
     /// What runs, where and how fast.
     pub fn stats(&self) -> JsValue {
-        to_object(&*self.0.stats.borrow())
+        let mut stats = self.0.stats.borrow_mut();
+        stats.heap_bytes = core::arch::wasm32::memory_size::<0>() as u64 * 65536;
+        to_object(&*stats)
     }
 }
 
@@ -249,6 +252,7 @@ impl Inner {
             load: times,
             tokens: TokenStats::default(),
             last: None,
+            heap_bytes: 0,
         };
         Self {
             session: Turns::new(Box::new(session)),

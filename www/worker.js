@@ -111,6 +111,7 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  *   it); the wait for the device after that; the wait for its kernels, and the first pass. `total_ms` has a failed try on another backend in it
  * @property {{prompt: number, completion: number, cached: number}} tokens sums over all chats
  * @property {Timings | null} last of the last chat
+ * @property {number} heap_bytes the engine's own memory, which never shrinks: so this is also its peak
  *
  * @typedef {object} BenchOptions
  * @property {string} [shape] h-350m, h-1b or h-micro: a stand-in for this published model, with random weights; else the loaded model
