@@ -4,7 +4,7 @@
 //! counts once for every tile of tokens, an activation once for each dispatch that binds it.
 
 use super::{
-    Gpu,
+    pace::Pace,
     pipelines::{Access, Kernel},
     record::{Recorder, Tables},
     step::{Bind, CHUNK, Grid, Step},
@@ -33,7 +33,7 @@ pub struct Cost {
     pub dispatches: u32,
     /// Compute passes.
     pub passes: u32,
-    /// Submits.
+    /// Submits; of a batch, on a device of unknown speed.
     pub submits: u32,
     /// Traffic.
     pub bytes: Traffic,
@@ -74,7 +74,7 @@ impl<'a> Account<'a> {
     }
 
     pub(super) fn cost(&self) -> Cost {
-        let submits = Gpu::submits(self.n, self.recorder.body.len());
+        let submits = Pace::new().submits(&self.recorder.body, self.n, self.pos);
         let mut cost = Cost {
             passes: submits,
             submits,

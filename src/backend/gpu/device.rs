@@ -6,6 +6,7 @@ use super::{
     decode::Reply,
     forms::Forms,
     mixers::Scan,
+    pace::Pace,
     pipelines::{Kernel, Pipeline},
     plan::SLOT,
     record::{Recorder, Tables},
@@ -111,6 +112,7 @@ pub struct Gpu {
     pub(super) spans: wgpu::Buffer,
     pub(super) reply: Reply,
     pub(super) recording: Option<Recorder>,
+    pub(super) pace: Pace,
     work: Option<oneshot::Receiver<()>>,
     pub(super) dispatched: u32,
 }
@@ -229,6 +231,7 @@ impl Gpu {
             spans: empty("spans"),
             reply: Reply::new(&device),
             recording: None,
+            pace: Pace::new(),
             work: None,
             dispatched: 0,
             device,

@@ -15,6 +15,7 @@ mod forms;
 mod ledger;
 mod mark;
 mod mixers;
+mod pace;
 mod pipelines;
 mod plan;
 mod probe;
@@ -47,8 +48,6 @@ use uniforms::Run;
 
 /// Bytes written before the queue is flushed: wgpu keeps a copy of what is written until then.
 const FLUSH: u64 = 32 << 20;
-/// Steps of a batch in one submit: about three layers, so that no submit of a slow device runs into a watchdog.
-const BATCH_STEPS: usize = 16;
 /// Most bytes of logits in one read back.
 const LOGITS_BYTES: u64 = 16 << 20;
 
@@ -302,24 +301,20 @@ impl Gpu {
         self.queue.write_buffer(&self.run, at, bytemuck::bytes_of(&run));
     }
 
-    /// Steps of one submit: all of a single token's, few of a batch's.
-    fn steps_per_submit(n: u32, steps: usize) -> usize {
-        if n > 16 { BATCH_STEPS } else { steps.max(1) }
-    }
-
-    /// Submits of a pass of `n` tokens, each with one encoder and one compute pass.
-    fn submits(n: u32, steps: usize) -> u32 {
-        steps.max(1).div_ceil(Gpu::steps_per_submit(n, steps)) as u32
-    }
-
     /// Runs the body; with `read` also the head of the last row, and copies its first bytes (the token for 16, else the logits) to
-    /// the staging buffer. A single token is one submit; a batch is cut.
+    /// the staging buffer. A single token is one submit; a batch is cut ([`pace`]).
     fn submit_body(&mut self, plan: &Plan, n: u32, pos: u32, read: Option<u64>) {
         let len = plan.len(Part::Body);
-        let chunk = Gpu::steps_per_submit(n, len);
         let mut start = 0;
+        if n > 1 {
+            self.pace.begin(plan.macs(n, pos), pace::now_ms());
+        }
         loop {
-            let end = (start + chunk).min(len);
+            let end = if n > 1 {
+                start + plan.take(&self.pace, start, n, pos)
+            } else {
+                len
+            };
             let mut encoder = self.device.create_command_encoder(&Default::default());
             {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -342,6 +337,10 @@ impl Gpu {
             if start == len {
                 break;
             }
+        }
+        if n > 1 {
+            let pace = self.pace.clone();
+            self.queue.on_submitted_work_done(move || pace.end(pace::now_ms()));
         }
     }
 }

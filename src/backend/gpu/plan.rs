@@ -4,6 +4,7 @@ use super::{
     Gpu, State,
     cost::Account,
     device::Scopes,
+    pace::Pace,
     pipelines::{Pipeline, RUN, STEP},
     record::{Recorder, Tables},
     step::{Bind, Grid, Step},
@@ -69,6 +70,16 @@ impl Plan {
 
     pub(super) fn len(&self, part: Part) -> usize {
         self.part(part).len()
+    }
+
+    /// Multiply-adds of a pass without its head, roughly.
+    pub(super) fn macs(&self, n: u32, pos: u32) -> u64 {
+        self.recorder.body.iter().map(|step| step.macs(n, pos)).sum()
+    }
+
+    /// Steps of the body, from `start` on, that go into the next submit.
+    pub(super) fn take(&self, pace: &Pace, start: usize, n: u32, pos: u32) -> usize {
+        pace.take(&self.recorder.body[start..], n, pos)
     }
 
     /// What a pass costs.
