@@ -22,6 +22,8 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '7' },
     macs: { type: 'string', default: '400' },
     builds: { type: 'string', default: 'webgpu,all' },
+    // `gpu`: the kernels that a real GPU would get.
+    forms: { type: 'string', default: 'software' },
     json: { type: 'string' },
   },
 });
@@ -41,7 +43,7 @@ const jobs = values.tokens.split(',').flatMap((t) =>
 
 function dispatches() {
   const wanted = jobs.flatMap(({ n, k, tokens }) => types.flatMap((type) => [type, `${n}`, `${k}`, `${tokens}`]));
-  const printed = execFileSync('cargo', ['run', '--quiet', '--locked', '--example', 'shaders', '--', ...wanted], { maxBuffer: 1 << 28 });
+  const printed = execFileSync('cargo', ['run', '--quiet', '--locked', '--example', 'shaders', '--', ...(values.forms === 'gpu' ? [] : ['--software']), ...wanted], { maxBuffer: 1 << 28 });
   return /** @type {import('./ort-page.mjs').Dispatch[][]} */ (JSON.parse(printed.toString()));
 }
 

@@ -4,10 +4,11 @@
 //! cargo run --example shaders                        [{"name": .., "source": .., "constants": {..}, "features": [..],
 //!                                                    "readOnly": [bool, ..]}, ..] (tests/tint.mjs)
 //! cargo run --example shaders Q4_K 8512 2048 64 ..   a type, rows, columns and tokens at a time: the same, and with it "groups",
-//!                                                    "params" and "run" (bytes), "weightBytes", "planes" (bench/ort.mjs)
+//!                                                    "params" and "run" (bytes), "weightBytes", "planes" (bench/ort.mjs);
+//!                                                    after --software the kernels of adapters that compute on the CPU
 //! ```
 
-use outcrop::backend::gpu::{Shader, product, shaders};
+use outcrop::backend::gpu::{Forms, Shader, product, shaders};
 use outcrop::gguf::GgmlType;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, process::ExitCode};
@@ -17,7 +18,8 @@ fn shader(s: Shader) -> Value {
     json!({ "name": s.name, "source": s.source, "constants": constants, "features": s.features, "readOnly": s.read_only })
 }
 
-fn products(args: &[String]) -> Result<Vec<Value>, String> {
+fn products(args: &[String], software: bool) -> Result<Vec<Value>, String> {
+    let forms = Forms::preferred(Forms::FEATURES, software);
     let mut all = Vec::new();
     for wanted in args.chunks(4) {
         let [ty, sizes @ ..] = wanted else {
@@ -31,7 +33,7 @@ fn products(args: &[String]) -> Result<Vec<Value>, String> {
         let &[n_rows, n_cols, n_tokens] = &sizes[..] else {
             return Err(format!("rows, columns and tokens are wanted after the type: {wanted:?}"));
         };
-        let dispatches = product(ty, n_rows, n_cols, n_tokens).map_err(|e| e.to_string())?;
+        let dispatches = product(forms, ty, n_rows, n_cols, n_tokens).map_err(|e| e.to_string())?;
         all.push(json!(
             dispatches
                 .into_iter()
@@ -51,11 +53,13 @@ fn products(args: &[String]) -> Result<Vec<Value>, String> {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let software = args.first().is_some_and(|a| a == "--software");
+    args.drain(..usize::from(software));
     let all = if args.is_empty() {
         Ok(shaders().into_iter().map(shader).collect())
     } else {
-        products(&args)
+        products(&args, software)
     };
     match all {
         Ok(all) => {

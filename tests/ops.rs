@@ -8,7 +8,7 @@ mod common;
 
 use common::blocks;
 use fastrand::Rng;
-use outcrop::backend::gpu::{GpuOptions, Scan};
+use outcrop::backend::gpu::{Forms, GpuOptions, MatmulForm, Scan};
 use outcrop::backend::{Attention, Backend, Buf, KvType, Mamba, Mat, Norm, Pass, StateShape, Vector, Want, cpu};
 use outcrop::gguf::GgmlType;
 
@@ -20,6 +20,8 @@ const UBATCH: u32 = 48;
 const PRODUCT: f64 = 1e-11;
 /// What rounding activations to 8 bits costs: steps of a 127th of the largest of 256, so 5e-5 where that is three deviations.
 const ROUNDED: f64 = 2e-4;
+/// What rounding both factors to 11 bits costs, at most: 2^-22 / 3 of the power of each, and twice that where two products are multiplied.
+const HALVES: f64 = 3.2e-7;
 /// After exponentials, a recurrence or a softmax.
 const MIXER: f64 = 1e-10;
 
@@ -471,10 +473,15 @@ fn check(cases: &[Case], n_ubatch: u32, gpus: &[GpuOptions]) {
             n_ubatch,
             ..options.clone()
         };
-        let name = format!("gpu, bindings of {:?} bytes, scan {:?}", options.max_binding, options.scan);
+        let name = format!(
+            "gpu, bindings of {:?} bytes, scan {:?}, {:?}",
+            options.max_binding, options.scan, options.forms
+        );
+        let f16 = options.forms.is_some_and(|f| f.matmul == MatmulForm::F16);
+        let bound = if f16 { HALVES } else { PRODUCT };
         let Some(gpu) = common::gpu::open(options) else { break };
         let got = pollster::block_on(run(gpu, cases, true));
-        failures.extend(judge(&name, PRODUCT, cases, &want, &got));
+        failures.extend(judge(&name, bound, cases, &want, &got));
     }
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
 }
@@ -495,7 +502,7 @@ fn small_bindings() -> GpuOptions {
 }
 
 fn case(n_cols: usize, op: Op) -> Case {
-    let passes = vec![1, 2, 3, 7, 33, UBATCH as usize];
+    let passes = vec![1, 2, 3, 7, 13, 33, UBATCH as usize];
     Case {
         op,
         n_cols,
@@ -588,6 +595,43 @@ fn mixed_types_and_many_slabs() {
         case(32, Op::Embed { ty: Q5_0 }),
     ];
     check(&cases, UBATCH, &[small_bindings(), GpuOptions::default()]);
+}
+
+/// Every form of the prefill's products: each type, each thing that is folded in, tiles of rows and of tokens that are not full.
+#[test]
+fn forms_of_batches() {
+    let mut cases = Vec::new();
+    for (i, ty) in GgmlType::ALL.into_iter().enumerate() {
+        let ops = [
+            Op::NormMatmul {
+                mats: vec![(ty, 100), (ty, 9), (ty, 150)],
+            },
+            Op::MatmulAdd { ty, n_rows: 160 },
+            Op::Swiglu {
+                gate: ty,
+                up: ty,
+                n_ff: 100,
+            },
+        ];
+        // All of one type, one of the others in turn: a pipeline takes a while to make.
+        let all = ty == GgmlType::Q4_K;
+        let ops = ops.into_iter().enumerate().filter(|(j, _)| all || i % 3 == *j);
+        cases.extend(ops.map(|(_, op)| Case {
+            op,
+            n_cols: 256,
+            passes: vec![17, 64, 65, 130],
+            shown: 4,
+        }));
+    }
+    let forms = [MatmulForm::Base, MatmulForm::Serial, MatmulForm::F16].map(|matmul| GpuOptions {
+        default_limits: matmul != MatmulForm::F16,
+        forms: Some(Forms {
+            matmul,
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    check(&cases, 130, &forms);
 }
 
 fn mamba(n_head: u32, d_head: u32, d_state: u32, n_group: u32, d_conv: u32, dt: f32) -> Op {

@@ -36,25 +36,51 @@ impl MatvecForm {
 /// How a matrix is multiplied by many vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum MatmulForm {
-    /// f32, default limits, tiles in workgroup memory.
+    /// f32, default limits: tiles of 128 rows by 64 tokens in workgroup memory.
     #[default]
     Base,
+    /// For adapters that compute on the CPU: tiles of 64 rows.
+    Serial,
+    /// The base form with f16 tiles: half of the workgroup traffic, factors rounded to 11 bits, f32 sums. Weights above 127 in magnitude
+    /// and activations above 65504 are cut off, activations below 6e-5 lose bits. Never chosen by itself.
+    F16,
 }
 
 impl MatmulForm {
-    pub(super) const ALL: [MatmulForm; 1] = [MatmulForm::Base];
+    pub(super) const ALL: [MatmulForm; 3] = [MatmulForm::Base, MatmulForm::Serial, MatmulForm::F16];
+    /// Tokens of a workgroup.
+    pub(super) const TOKENS: u32 = 64;
 
     /// What a kernel's name has of it.
     pub(super) fn name(self) -> &'static str {
         match self {
             MatmulForm::Base => "",
+            MatmulForm::Serial => "_serial",
+            MatmulForm::F16 => "_f16",
         }
     }
 
     /// What a device must have been opened with.
     pub(super) fn needs(self) -> wgpu::Features {
         match self {
-            MatmulForm::Base => wgpu::Features::empty(),
+            MatmulForm::Base | MatmulForm::Serial => wgpu::Features::empty(),
+            MatmulForm::F16 => wgpu::Features::SHADER_F16,
+        }
+    }
+
+    /// Of a type's matrices: those in F32 keep f32 tiles.
+    pub(super) fn of(self, ty: GgmlType) -> MatmulForm {
+        match (self, ty) {
+            (MatmulForm::F16, GgmlType::F32) => MatmulForm::Base,
+            _ => self,
+        }
+    }
+
+    /// Rows of W of a workgroup.
+    pub(super) fn rows(self) -> u32 {
+        match self {
+            MatmulForm::Base | MatmulForm::F16 => 128,
+            MatmulForm::Serial => 64,
         }
     }
 }
@@ -70,16 +96,24 @@ pub struct Forms {
 
 impl Forms {
     /// What forms may want of a device beyond the base path; what an adapter offers of it is asked for when it is opened.
-    pub const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP;
+    pub const FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_F16);
 
     /// What runs before anything was measured: `software` tells an adapter that computes on the CPU.
-    pub fn preferred(_features: wgpu::Features, _software: bool) -> Forms {
-        Forms::default()
+    pub fn preferred(_features: wgpu::Features, software: bool) -> Forms {
+        Forms {
+            matvec: MatvecForm::Base,
+            matmul: if software { MatmulForm::Serial } else { MatmulForm::Base },
+        }
     }
 
     /// All that a device opened with `features` can run and that keep f32 arithmetic, the preferred ones first.
     pub fn candidates(features: wgpu::Features, software: bool) -> Vec<Forms> {
-        vec![Forms::preferred(features, software)]
+        let first = Forms::preferred(features, software);
+        let others = [MatmulForm::Base, MatmulForm::Serial]
+            .into_iter()
+            .filter(|&m| m != first.matmul);
+        let others = others.map(|matmul| Forms { matmul, ..first });
+        [first].into_iter().chain(others).collect()
     }
 
     /// Do they all run on a device opened with `features`?

@@ -23,7 +23,8 @@ pub(super) const SSD_QUADS: [u32; 2] = [8, 16];
 pub(super) enum Kernel {
     Embed(GgmlType),
     Matvec(GgmlType, MatvecForm, Shape),
-    Matmul(GgmlType, MatmulForm, Tile, Shape),
+    Few(GgmlType, Shape),
+    Matmul(GgmlType, MatmulForm, Shape),
     Glu,
     GroupNorm,
     /// With its `d_state`, as the two below.
@@ -44,22 +45,6 @@ pub(super) enum Kernel {
     Greedy,
     /// For measuring only.
     Copy,
-}
-
-/// Tokens that a workgroup of a matmul takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tile {
-    T8,
-    T64,
-}
-
-impl Tile {
-    pub(super) fn tokens(self) -> u32 {
-        match self {
-            Tile::T8 => 8,
-            Tile::T64 => 64,
-        }
-    }
 }
 
 /// What a kernel does with a storage buffer.
@@ -111,9 +96,8 @@ impl Kernel {
             all.push(Kernel::Embed(ty));
             for &shape in Shape::samples(ty) {
                 all.extend(MatvecForm::ALL.map(|form| Kernel::Matvec(ty, form, shape)));
-                for tile in [Tile::T8, Tile::T64] {
-                    all.extend(MatmulForm::ALL.map(|form| Kernel::Matmul(ty, form, tile, shape)));
-                }
+                all.push(Kernel::Few(ty, shape));
+                all.extend(MatmulForm::ALL.map(|form| Kernel::Matmul(ty, form, shape)));
             }
         }
         for (&n, quads) in d_states.iter().zip(SSD_QUADS.into_iter().cycle()) {
@@ -143,9 +127,8 @@ impl Kernel {
         match self {
             Kernel::Embed(t) => format!("embed_{}", ty(t)),
             Kernel::Matvec(t, form, shape) => format!("matvec{}_{}_{}", form.name(), ty(t), shape.name()),
-            Kernel::Matmul(t, form, tile, shape) => {
-                format!("matmul{}{}_{}_{}", tile.tokens(), form.name(), ty(t), shape.name())
-            }
+            Kernel::Few(t, shape) => format!("few_{}_{}", ty(t), shape.name()),
+            Kernel::Matmul(t, form, shape) => format!("matmul{}_{}_{}", form.name(), ty(t), shape.name()),
             Kernel::Glu => "glu".into(),
             Kernel::GroupNorm => "group_norm".into(),
             Kernel::MambaStep(n) => format!("mamba_step_{n}"),
@@ -173,12 +156,17 @@ impl Kernel {
             Kernel::Matvec(t, MatvecForm::Base, _) => {
                 [quant(t), vec![shader!("math"), shader!("product"), shader!("matvec")]].concat()
             }
-            Kernel::Matmul(t, MatmulForm::Base, tile, _) => {
-                let tile = match tile {
-                    Tile::T8 => shader!("tile8"),
-                    Tile::T64 => shader!("tile64"),
+            Kernel::Few(t, _) => [quant(t), vec![shader!("math"), shader!("product"), shader!("few")]].concat(),
+            Kernel::Matmul(t, form, _) => {
+                let own = match form {
+                    MatmulForm::Base => vec![shader!("tile_f32"), shader!("matmul")],
+                    MatmulForm::Serial => vec![shader!("serial")],
+                    MatmulForm::F16 => {
+                        out.push_str("enable f16;\n");
+                        vec![shader!("tile_f16"), shader!("matmul")]
+                    }
                 };
-                [quant(t), vec![shader!("math"), shader!("product"), shader!("matmul"), tile]].concat()
+                [quant(t), vec![shader!("math"), shader!("product")], own].concat()
             }
             Kernel::Glu => vec![shader!("run"), shader!("math"), shader!("glu")],
             Kernel::GroupNorm => vec![shader!("run"), shader!("group_norm")],
@@ -236,7 +224,7 @@ impl Kernel {
         use Access::{Read, Write};
         match self {
             Kernel::Embed(_) => &[Read, Read, Write],
-            Kernel::Matvec(..) | Kernel::Matmul(..) => &[Read, Read, Read, Write],
+            Kernel::Matvec(..) | Kernel::Few(..) | Kernel::Matmul(..) => &[Read, Read, Read, Write],
             Kernel::Glu => &[Write, Read],
             Kernel::GroupNorm => &[Write, Read],
             Kernel::MambaStep(_) => &[Read, Read, Write, Write, Write],
@@ -257,7 +245,7 @@ impl Kernel {
     /// The values of its `override` declarations.
     pub(super) fn constants(self) -> Constants {
         match self {
-            Kernel::Matvec(_, _, shape) | Kernel::Matmul(_, _, _, shape) => shape.constants(),
+            Kernel::Matvec(.., shape) | Kernel::Few(.., shape) | Kernel::Matmul(.., shape) => shape.constants(),
             _ => Vec::new(),
         }
     }
@@ -411,6 +399,10 @@ mod tests {
     /// What naga must be allowed for a kernel.
     fn capabilities(kernel: Kernel) -> Capabilities {
         let mut allowed = Capabilities::empty();
+        allowed.set(
+            Capabilities::SHADER_FLOAT16,
+            kernel.needs().contains(wgpu::Features::SHADER_F16),
+        );
         allowed.set(Capabilities::SUBGROUP, kernel.needs().contains(wgpu::Features::SUBGROUP));
         allowed
     }

@@ -2,6 +2,7 @@
 //! kernels beside another engine's on a device of their own (bench/ort.mjs).
 
 use super::{
+    forms::Forms,
     pipelines::Shader,
     record::{Recorder, Tables},
     step::{Class, Step},
@@ -36,7 +37,7 @@ pub struct Probe {
 }
 
 /// The dispatches of `y = W x` for a matrix of this type and shape; one, unless the weights are larger than a binding.
-pub fn product(ty: GgmlType, n_rows: u32, n_cols: u32, n_tokens: u32) -> Result<Vec<Probe>> {
+pub fn product(forms: Forms, ty: GgmlType, n_rows: u32, n_cols: u32, n_tokens: u32) -> Result<Vec<Probe>> {
     let max_binding = wgpu::Limits::default().max_storage_buffer_binding_size;
     let mut mats = vec![Matrix::new("w", ty, n_rows, n_cols, max_binding)?];
     weights::place(&mut mats, 0, 0, max_binding);
@@ -45,6 +46,7 @@ pub fn product(ty: GgmlType, n_rows: u32, n_cols: u32, n_tokens: u32) -> Result<
         bufs: vec![n_cols.next_multiple_of(4), n_rows.next_multiple_of(4)],
         n_ubatch: n_tokens,
         max_binding,
+        forms,
         ..Default::default()
     };
     let mut recorder = Recorder::new(Class::of(n_tokens), KvType::F32, n_tokens);
@@ -85,7 +87,7 @@ mod tests {
     #[test]
     fn a_matrix_of_one_binding_is_one_dispatch() {
         for n_tokens in [1, 8, 64, 256] {
-            let probes = product(GgmlType::Q4_0, 8512, 2048, n_tokens).unwrap();
+            let probes = product(Forms::default(), GgmlType::Q4_0, 8512, 2048, n_tokens).unwrap();
             let [probe] = &probes[..] else {
                 panic!("{} dispatches", probes.len())
             };

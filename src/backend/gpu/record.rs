@@ -4,9 +4,9 @@
 //! [`Grid`]; so a plan is recorded once for each [`Class`] of batch size and replayed for ever.
 
 use super::{
-    forms::{Forms, Shape},
+    forms::{Forms, MatmulForm, Shape},
     mixers::Scan,
-    pipelines::{Kernel, Tile},
+    pipelines::Kernel,
     step::{Bind, Class, Grid, MAX_GROUPS, Scratch, Step},
     uniforms,
     weights::{Matrix, Slab},
@@ -290,24 +290,24 @@ impl Recorder {
         // GLU halves what a tile gives: it holds rows of two matrices.
         let per = if p.then == Then::Glu { 2 } else { 1 };
         let binds = [run.bind(), Bind::Buf(p.x.id), Bind::Vectors, p.y];
-        let x = n_rows.div_ceil(64 / per);
         let shape = Shape {
             n_chunks: run.n_cols / 32,
             norm: p.norm.is_some(),
             add: p.then == Then::Add,
             glu: p.then == Then::Glu,
         };
-        let matmul = |tile: Tile| {
-            let grid = Grid::TokenTiles { x, tile: tile.tokens() };
-            (Kernel::Matmul(run.ty, t.forms.matmul, tile, shape), grid)
-        };
+        let groups = |rows: u32| n_rows.div_ceil(rows / per);
         let (kernel, grid) = match self.class {
-            Class::One => (
-                Kernel::Matvec(run.ty, t.forms.matvec, shape),
-                Grid::line(n_rows.div_ceil(16 / per)),
-            ),
-            Class::Few => matmul(Tile::T8),
-            Class::Many => matmul(Tile::T64),
+            Class::One => (Kernel::Matvec(run.ty, t.forms.matvec, shape), Grid::line(groups(16))),
+            Class::Few => (Kernel::Few(run.ty, shape), Grid::TokenTiles { x: groups(16), tile: 8 }),
+            Class::Many => {
+                let form = t.forms.matmul.of(run.ty);
+                let grid = Grid::TokenTiles {
+                    x: groups(form.rows()),
+                    tile: MatmulForm::TOKENS,
+                };
+                (Kernel::Matmul(run.ty, form, shape), grid)
+            }
         };
         self.push(t, kernel, &binds, &op, grid);
     }

@@ -14,7 +14,7 @@ pub(super) const MAX_GROUPS: u32 = 65535;
 pub(super) enum Class {
     /// Decode: matrix times vector.
     One,
-    /// Tiles of 8 tokens.
+    /// A matvec with 8 columns.
     Few,
     /// Tiles of 64 tokens.
     Many,
@@ -159,7 +159,7 @@ impl Step {
     /// Columns and rows of the matrix, if it multiplies one.
     pub(super) fn product(&self) -> Option<(u32, u32)> {
         match self.kernel {
-            Kernel::Matvec(.., shape) | Kernel::Matmul(.., shape) => {
+            Kernel::Matvec(.., shape) | Kernel::Few(.., shape) | Kernel::Matmul(.., shape) => {
                 let op: &uniforms::Product = bytemuck::from_bytes(&self.params);
                 let per = if shape.glu { 2 } else { 1 };
                 Some((shape.n_chunks * 32, op.n_rows * per))
