@@ -23,7 +23,7 @@ use web_sys::{AbortSignal, Blob};
 
 use self::{
     host::{EventLoop, WebHost},
-    load::{AnySession, Device, Loaded, Times},
+    load::{AnySession, Debug, Device, GpuStats, Loaded, Times},
     turns::Turns,
 };
 use crate::{
@@ -68,6 +68,7 @@ struct Inner {
 struct Stats {
     backend: Device,
     adapter: Option<String>,
+    gpu: Option<GpuStats>,
     fallback: Option<String>,
     build: &'static str,
     threads: u32,
@@ -211,6 +212,7 @@ impl Inner {
             session,
             device,
             adapter,
+            gpu,
             fallback,
             mut about,
             tokenizer,
@@ -226,6 +228,7 @@ impl Inner {
         let stats = Stats {
             backend: device,
             adapter,
+            gpu,
             fallback,
             build: BUILD,
             threads: 1,
@@ -422,6 +425,17 @@ fn load_request(options: &JsValue) -> Result<(load::Request, Option<String>, Opt
             _ => return Err(invalid(format!("n_ctx is {v:?}, it must be a number of tokens"))),
         },
     };
+    let debug = match field("debug") {
+        None => Debug::default(),
+        Some(debug) => {
+            let field = |name: &str| Reflect::get(&debug, &name.into()).ok();
+            Debug {
+                software: field("software").is_some_and(|v| v.is_truthy()),
+                default_limits: field("default_limits").is_some_and(|v| v.is_truthy()),
+                sabotage: field("sabotage").and_then(|v| v.as_string()),
+            }
+        }
+    };
     Ok((
         load::Request {
             origin,
@@ -429,6 +443,7 @@ fn load_request(options: &JsValue) -> Result<(load::Request, Option<String>, Opt
             n_ctx,
             kv,
             use_store: true,
+            debug,
         },
         url,
         name,

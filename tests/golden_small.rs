@@ -179,11 +179,11 @@ fn gpu_kernels_compiled_ahead() {
     loader.push(0, &bytes).expect("the file");
     let mut model = pollster::block_on(loader.finish()).expect("a model");
     pollster::block_on(model.backend.ready()).expect("kernels");
-    let ahead = model.backend.kernels();
-    assert!(ahead > 10, "{ahead} kernels");
+    let ahead = model.backend.kernel_names();
+    assert!(ahead.len() > 10, "{ahead:?}");
     let ids = &oracle.ids[..24];
     let (found, _) = score(&mut model, ids, &[17, 2, 4, 1]);
-    assert_eq!(model.backend.kernels(), ahead, "a pass compiled more");
+    assert_eq!(model.backend.kernel_names(), ahead, "a pass compiled more");
     let (exact, _) = score(&mut load(&bytes, cpu::Reference::new(32)), ids, &[17, 2, 4, 1]);
     let worst = max_abs(&exact, &found);
     assert!(worst <= MAX_ABS, "max abs {worst:.2e}, allowed {MAX_ABS:.0e}");

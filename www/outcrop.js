@@ -43,6 +43,7 @@ export { ChatCompletionStream } from "./completions.js";
  * @property {AbortSignal | null} [signal] ends the load, as in fetch()
  * @property {number} [nCtx] tokens in the context
  * @property {"f32" | "f16"} [kv] how keys and values are stored
+ * @property {import("./worker.js").Debug} [debug] for tests and measurements
  */
 
 /** @type {Promise<KnownModel[]> | null} */
@@ -68,7 +69,7 @@ export class Outcrop {
    * @param {LoadOptions} [options]
    * @returns {Promise<Outcrop>} rejects with an OutcropError, or the signal's reason
    */
-  static async load(model, { backend = "auto", onProgress, signal, nCtx, kv } = {}) {
+  static async load(model, { backend = "auto", onProgress, signal, nCtx, kv, debug } = {}) {
     if (!["auto", "webgpu", "cpu"].includes(backend)) {
       throw new OutcropError("invalid_request", `backend: ${JSON.stringify(backend)}, expected "auto", "webgpu" or "cpu"`);
     }
@@ -80,6 +81,7 @@ export class Outcrop {
       backend,
       ...(nCtx === undefined ? {} : { n_ctx: nCtx }),
       ...(kv === undefined ? {} : { kv }),
+      ...(debug === undefined ? {} : { debug }),
     };
     const engine = new EngineWorker();
     const freed = new OutcropError("not_loaded", "the load was given up");

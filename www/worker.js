@@ -37,9 +37,10 @@
 //   "cache"      from IndexedDB, without any request
 //   "file"       from a local file
 //   "upload"     the device takes the last bytes
-//   "compile"    it waits for the kernels whose compiling began with the header and is not done yet; then the first pass runs
+//   "compile"    it waits for the kernels whose compiling began with the header and is not done yet; each of them is checked on a
+//                small computation, then the first pass runs
 //   "ready"      the last event of a load that worked
-// If a GPU fails half-way and `backend` is "auto", the same phases run again with `backend: "cpu"`.
+// If a GPU fails half-way, or its kernels compute wrongly, and `backend` is "auto", the same phases run again with `backend: "cpu"`.
 
 import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
 
@@ -52,6 +53,12 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {number} [n_ctx] tokens in the context, at most what the model was trained for; else that, up to 16384 on WebGPU and
  *   8192 on the CPU
  * @property {"f32" | "f16"} [kv] how keys and values are stored
+ * @property {Debug} [debug]
+ *
+ * @typedef {object} Debug for tests and measurements
+ * @property {boolean} [software] take a GPU that the CPU plays, also with "auto"
+ * @property {boolean} [default_limits] ask the GPU for no limit and no feature beyond what every WebGPU has
+ * @property {string} [sabotage] kernels whose name begins with this do nothing, as if the GPU computed wrongly
  *
  * @typedef {object} Progress
  * @property {"download" | "cache" | "file" | "upload" | "compile" | "ready"} phase
@@ -97,6 +104,7 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @typedef {object} Stats
  * @property {"webgpu" | "cpu"} backend
  * @property {string | null} adapter the GPU in words; null on the CPU
+ * @property {GpuStats | null} gpu what runs on the GPU; null on the CPU
  * @property {string | null} fallback why "auto" took the CPU; null if it did not
  * @property {string} build the wasm build: "simd128"
  * @property {number} threads
@@ -108,7 +116,7 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  *   `stored`: the model is in IndexedDB; `why`: the reason if it is not
  * @property {{device_ms: number, header_ms: number, read_ms: number, upload_ms: number, compile_ms: number, total_ms: number}} load
  *   the parts of the load: getting the device; until the header was understood; until the last byte was read (uploads overlap with
- *   it); the wait for the device after that; the wait for its kernels, and the first pass. `total_ms` has a failed try on another backend in it
+ *   it); the wait for the device after that; the wait for its kernels, their check, and the first pass. `total_ms` has a failed try on another backend in it
  * @property {{prompt: number, completion: number, cached: number}} tokens sums over all chats
  * @property {Timings | null} last of the last chat
  * @property {number} heap_bytes the engine's own memory, which never shrinks: so this is also its peak
@@ -135,6 +143,11 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {number} copy_gbps gigabytes a second, read and written, of a plain copy
  * @property {number} share_of_copy bytes moved while decoding, of what the copy moves
  * @property {{op: string, dispatches: number, ms: number, gbps: number}[]} ops of one token
+ * @typedef {object} GpuStats
+ * @property {Record<string, string>} forms which form of each family of kernels runs: "base" needs nothing that a WebGPU need not have
+ * @property {{form: string, why: string}[]} dropped forms that were given up for the base form, because the self-check found them wrong or
+ *   they could not be compiled
+ * @property {number} check_ms how long the self-check took
  *
  * @typedef {object} StoredModel
  * @property {string} id

@@ -37,6 +37,24 @@ pub struct Choice<'a> {
 }
 
 impl Choice<'_> {
+    /// The likeliest token, for as long as one is asked for.
+    pub const GREEDY: Choice<'static> = Choice {
+        greedy: true,
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        repetition_last_n: 0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        seed: 0,
+        stop: &[],
+        never: &[],
+        prompt: &[],
+        likely: false,
+    };
+
     /// Whether any logit depends on the tokens before it.
     pub fn has_penalty(&self) -> bool {
         !self.greedy && (self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0)

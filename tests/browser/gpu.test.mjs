@@ -68,12 +68,22 @@ test("kernels are compiled while the model arrives, and none while somebody wait
       return createComputePipelineAsync.call(this, descriptor);
     };
   });
-  const { load: times } = await load();
+  const { load: times, gpu } = await load();
   assert.equal(await say("What colour is grass?"), "Grass is green.");
   const seen = await worker.evaluate(() => /** @type {any} */ (globalThis).seen);
   assert.equal(seen.waited, 0);
   assert.ok(seen.ahead > 10, `${seen.ahead} kernels`);
-  console.log(`${seen.ahead} kernels compiled ahead; ${Math.round(times.compile_ms)} ms of the load waited for them`);
+  assert.deepEqual(gpu.dropped, []);
+  console.log(`${seen.ahead} kernels compiled ahead, ${Math.round(times.compile_ms)} ms after the download; their check took ${Math.round(gpu.check_ms)}`);
+});
+
+test("a GPU that computes wrongly is found out, and the CPU answers instead", { skip }, async () => {
+  const stats = await load({ backend: "auto", debug: { software: true, default_limits: true, sabotage: "mamba_step" } });
+  assert.equal(stats.backend, "cpu");
+  assert.match(stats.fallback, /^the GPU failed: mamba_step_\d+.* gave wrong results for a token/);
+  assert.equal(stats.gpu, null);
+  assert.equal(stats.source.kind, "cache", "the model was not downloaded twice");
+  assert.equal(await say("What colour is grass?"), "Grass is green.");
 });
 
 test("the page reported nothing odd", { skip }, () => {

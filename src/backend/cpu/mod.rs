@@ -254,6 +254,27 @@ impl<K: Kernels> CpuBackend<K> {
         &self.bufs[buf.id as usize]
     }
 
+    /// Fills an activation buffer from its first row on.
+    pub(crate) fn fill(&mut self, buf: Buf, values: &[f32]) {
+        self.bufs[buf.id as usize][..values.len()].copy_from_slice(values);
+    }
+
+    /// The logits of the last pass that wanted any.
+    pub(crate) fn last_logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Makes a fresh state one that has seen `n` tokens, of which nothing but zeros is left.
+    pub(crate) fn skip(&self, state: &mut State, n: u32) {
+        let zeros = vec![0.0; state.kv_len];
+        for (k, v) in &mut state.kv {
+            for _ in 0..n {
+                k.push(&zeros);
+                v.push(&zeros);
+            }
+        }
+    }
+
     fn n(&self) -> usize {
         self.ids.len()
     }

@@ -11,29 +11,32 @@ use crate::Result;
 
 pub(super) use place::Ahead;
 
+/// A kernel and what became of it.
+type Made = (Kernel, Result<Pipeline>);
+
 #[cfg(not(target_arch = "wasm32"))]
 mod place {
     use super::*;
     use std::thread::{self, JoinHandle};
 
     /// Kernels under way.
-    pub(in super::super) struct Ahead(JoinHandle<Result<Vec<(Kernel, Pipeline)>>>);
+    pub(in super::super) struct Ahead(JoinHandle<Vec<Made>>);
 
     impl Ahead {
-        pub(in super::super) fn start(device: &wgpu::Device, kernels: Vec<Kernel>) -> Ahead {
-            let device = device.clone();
-            Ahead(thread::spawn(move || {
+        pub(in super::super) fn start(device: &wgpu::Device, kernels: Vec<Kernel>, sabotage: Option<&str>) -> Ahead {
+            let (device, sabotage) = (device.clone(), sabotage.map(str::to_owned));
+            let compile = move |kernel: Kernel| {
                 // Scopes are a thread's own.
                 let scopes = Scopes::push(&device);
-                let made = kernels.into_iter().map(|k| (k, k.compile(&device))).collect();
-                pollster::block_on(scopes.pop())?;
-                Ok(made)
-            }))
+                let pipeline = kernel.draft(&device, sabotage.as_deref()).compile(&device);
+                (kernel, pollster::block_on(scopes.pop()).map(|()| pipeline))
+            };
+            Ahead(thread::spawn(move || kernels.into_iter().map(compile).collect()))
         }
 
         /// Waits for them.
-        pub(in super::super) async fn finish(self, _: &wgpu::Device) -> Result<Vec<(Kernel, Pipeline)>> {
-            self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        pub(in super::super) async fn finish(self, _: &wgpu::Device) -> Result<Vec<Made>> {
+            Ok(self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         }
     }
 }
@@ -58,9 +61,9 @@ mod place {
     }
 
     impl Ahead {
-        pub(in super::super) fn start(device: &wgpu::Device, kernels: Vec<Kernel>) -> Ahead {
+        pub(in super::super) fn start(device: &wgpu::Device, kernels: Vec<Kernel>, sabotage: Option<&str>) -> Ahead {
             let scopes = Scopes::push(device);
-            let drafts: Vec<Draft> = kernels.into_iter().map(|k| k.draft(device)).collect();
+            let drafts: Vec<Draft> = kernels.into_iter().map(|k| k.draft(device, sabotage)).collect();
             let asked = Rc::new(RefCell::new(Vec::new()));
             let raw = raw(device);
             let later: Option<Function> = Reflect::get(&raw, &"createComputePipelineAsync".into())
@@ -84,24 +87,23 @@ mod place {
         }
 
         /// Waits for them.
-        pub(in super::super) async fn finish(self, device: &wgpu::Device) -> Result<Vec<(Kernel, Pipeline)>> {
+        pub(in super::super) async fn finish(self, device: &wgpu::Device) -> Result<Vec<Made>> {
             let raw = raw(device);
             let mut made = Vec::with_capacity(self.drafts.len());
-            let mut failed = None;
             for (draft, promise) in self.drafts {
                 match JsFuture::from(promise).await {
                     Ok(pipeline) => {
                         let give = Closure::<dyn FnMut(JsValue) -> JsValue>::new(move |_| pipeline.clone());
-                        instead(&raw, give.as_ref(), || made.push((draft.kernel, draft.compile(device))));
+                        instead(&raw, give.as_ref(), || made.push((draft.kernel, Ok(draft.compile(device)))));
                     }
                     Err(e) => {
-                        let what = format!("{}: {}", draft.kernel.name(), crate::source::web::describe(&e));
-                        failed.get_or_insert(Error::Gpu { what });
+                        let what = crate::source::web::describe(&e);
+                        made.push((draft.kernel, Err(Error::Gpu { what })));
                     }
                 }
             }
             self.checked.await?;
-            failed.map_or(Ok(made), Err)
+            Ok(made)
         }
     }
 

@@ -3,12 +3,14 @@
 use super::{
     LOGITS_BYTES,
     ahead::Ahead,
+    check::Cases,
     decode::Reply,
     forms::Forms,
     mixers::Scan,
     pace::Pace,
     pipelines::{Kernel, Pipeline},
     plan::SLOT,
+    prepare::Readiness,
     record::{Recorder, Tables},
     step::Scratch,
     weights,
@@ -34,6 +36,8 @@ pub struct GpuOptions {
     pub scan: Scan,
     /// Ask for timestamp queries where there are any: for [`Gpu::profile`].
     pub timestamps: bool,
+    /// Kernels whose name begins with this do nothing: for tests of what happens on a device that computes wrongly.
+    pub sabotage: Option<String>,
 }
 
 impl Default for GpuOptions {
@@ -46,6 +50,7 @@ impl Default for GpuOptions {
             forms: None,
             scan: Scan::Auto,
             timestamps: false,
+            sabotage: None,
         }
     }
 }
@@ -99,9 +104,13 @@ pub struct Gpu {
     pub(super) split: Vec<u8>,
     /// Bytes written since the last flush.
     pub(super) unflushed: u64,
-    pipelines: Vec<(Kernel, Pipeline)>,
+    pub(super) pipelines: Vec<(Kernel, Pipeline)>,
     /// Kernels that are being compiled while weights arrive.
     pub(super) ahead: Option<Ahead>,
+    /// Collects what a model asks for while its ops are recorded for the first time.
+    pub(super) census: Option<Cases>,
+    pub(super) readiness: Readiness,
+    pub(super) sabotage: Option<String>,
     pub(super) run: wgpu::Buffer,
     pub(super) ids: wgpu::Buffer,
     pub(super) head: Head,
@@ -181,7 +190,49 @@ impl Gpu {
             .min(options.max_binding.unwrap_or(u64::MAX))
             / 256
             * 256;
-        let n_ubatch = options.n_ubatch.max(1);
+        let info = GpuInfo {
+            name: describe(&adapter_info),
+            backend: format!("{:?}", adapter_info.backend),
+            software,
+            max_binding,
+        };
+        let tables = Tables {
+            n_ubatch: options.n_ubatch.max(1),
+            max_binding,
+            forms,
+            scan: options.scan,
+            ..Default::default()
+        };
+        let mut gpu = Gpu::on(device, queue, info, limits.max_buffer_size, fault, tables);
+        gpu.sabotage = options.sabotage;
+        Ok(gpu)
+    }
+
+    /// Another on the same device and its pipelines, with nothing declared.
+    pub(super) fn beside(&self, n_ubatch: u32) -> Gpu {
+        let tables = Tables {
+            n_ubatch,
+            max_binding: self.tables.max_binding,
+            forms: self.tables.forms,
+            scan: self.tables.scan,
+            ..Default::default()
+        };
+        let (device, queue) = (self.device.clone(), self.queue.clone());
+        let mut gpu = Gpu::on(device, queue, self.info.clone(), self.max_buffer, self.fault.clone(), tables);
+        gpu.pipelines.clone_from(&self.pipelines);
+        gpu.sabotage.clone_from(&self.sabotage);
+        gpu
+    }
+
+    fn on(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        info: GpuInfo,
+        max_buffer: u64,
+        fault: Arc<Mutex<Option<Fault>>>,
+        tables: Tables,
+    ) -> Gpu {
+        let n_ubatch = tables.n_ubatch;
         let buffer = |label, size, usage| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
@@ -191,22 +242,11 @@ impl Gpu {
             })
         };
         let empty = |label| buffer(label, 16, wgpu::BufferUsages::STORAGE);
-        Ok(Gpu {
-            info: GpuInfo {
-                name: describe(&adapter_info),
-                backend: format!("{:?}", adapter_info.backend),
-                software,
-                max_binding,
-            },
-            max_buffer: limits.max_buffer_size,
+        Gpu {
+            info,
+            max_buffer,
             fault,
-            tables: Tables {
-                n_ubatch,
-                max_binding,
-                forms,
-                scan: options.scan,
-                ..Default::default()
-            },
+            tables,
             arenas: Vec::new(),
             placed: 0,
             vectors: empty("vectors"),
@@ -215,6 +255,9 @@ impl Gpu {
             unflushed: 0,
             pipelines: Vec::new(),
             ahead: None,
+            census: None,
+            readiness: Readiness::default(),
+            sabotage: None,
             run: buffer("run", 2 * SLOT, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE),
             ids: buffer("ids", n_ubatch as u64 * 4, wgpu::BufferUsages::STORAGE),
             head: Head {
@@ -236,7 +279,7 @@ impl Gpu {
             dispatched: 0,
             device,
             queue,
-        })
+        }
     }
 
     /// What the device is.
@@ -247,11 +290,6 @@ impl Gpu {
     /// Dispatches of the last pass.
     pub fn dispatches(&self) -> u32 {
         self.dispatched
-    }
-
-    /// Kernels compiled so far.
-    pub fn kernels(&self) -> usize {
-        self.pipelines.len()
     }
 
     /// Gives the device's memory back at once; every later call is an error.
@@ -331,18 +369,9 @@ impl Gpu {
         if let Some((_, p)) = self.pipelines.iter().find(|(k, _)| *k == kernel) {
             return p.clone();
         }
-        let made = kernel.compile(&self.device);
+        let made = kernel.draft(&self.device, self.sabotage.as_deref()).compile(&self.device);
         self.pipelines.push((kernel, made.clone()));
         made
-    }
-
-    /// Waits for the kernels that were begun.
-    pub(super) async fn join_ahead(&mut self) -> Result<()> {
-        if let Some(ahead) = self.ahead.take() {
-            let made = ahead.finish(&self.device).await?;
-            self.pipelines.extend(made);
-        }
-        Ok(())
     }
 
     /// Makes the buffers that a recording needs at least as large as it needs them. Plans made before keep the old ones.

@@ -5,6 +5,7 @@
 //! only a measurement on that device can say. A *shape* is what all dispatches of a kernel have in common and a compiler can use:
 //! lengths unroll loops, flags fold branches. It goes into the shader as pipeline constants (WGSL `override`).
 
+use super::pipelines::Kernel;
 use crate::gguf::GgmlType;
 
 /// How a matrix is multiplied by one vector.
@@ -114,6 +115,33 @@ impl Forms {
             .filter(|&m| m != first.matmul);
         let others = others.map(|matmul| Forms { matmul, ..first });
         [first].into_iter().chain(others).collect()
+    }
+
+    /// What runs, family by family: `base` or the name of another form.
+    pub fn names(self) -> [(&'static str, &'static str); 2] {
+        let word = |name: &'static str| {
+            if name.is_empty() {
+                "base"
+            } else {
+                name.trim_start_matches('_')
+            }
+        };
+        [("matvec", word(self.matvec.name())), ("matmul", word(self.matmul.name()))]
+    }
+
+    /// Without the form that a kernel is of, and what that is called; `None` if it is of a base form.
+    pub(super) fn without(self, kernel: Kernel) -> Option<(Forms, String)> {
+        match kernel {
+            Kernel::Matvec(_, form, _) if form != MatvecForm::Base => {
+                let matvec = MatvecForm::Base;
+                Some((Forms { matvec, ..self }, format!("matvec{}", form.name())))
+            }
+            Kernel::Matmul(_, form, ..) if form != MatmulForm::Base => {
+                let matmul = MatmulForm::Base;
+                Some((Forms { matmul, ..self }, format!("matmul{}", form.name())))
+            }
+            _ => None,
+        }
     }
 
     /// Do they all run on a device opened with `features`?

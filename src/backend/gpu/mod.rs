@@ -8,6 +8,7 @@
 //! The device reports errors through callbacks, at any time; they are kept in [`Fault`] and returned by the next call that can.
 
 mod ahead;
+mod check;
 mod cost;
 mod decode;
 mod device;
@@ -18,6 +19,7 @@ mod mixers;
 mod pace;
 mod pipelines;
 mod plan;
+mod prepare;
 mod probe;
 mod profile;
 mod readback;
@@ -33,14 +35,13 @@ pub use forms::{Forms, MatmulForm, MatvecForm};
 pub use ledger::Ledger;
 pub use mixers::Scan;
 pub use pipelines::{Shader, shaders};
+pub use prepare::Dropped;
 pub use probe::{Probe, product};
 pub use profile::OpTime;
 pub use state::State;
 
 use super::{Attention, Backend, Buf, Choice, Made, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
 use crate::{Error, Result, gguf::GgmlType};
-use ahead::Ahead;
-use pipelines::Kernel;
 use plan::{Part, Plan, SLOT};
 use record::Recorder;
 use step::Class;
@@ -101,26 +102,12 @@ impl Backend for Gpu {
         self.check()
     }
 
-    fn prepare(&mut self, shape: &StateShape, mut ops: impl FnMut(&mut Self)) -> Result<()> {
-        self.seal()?;
-        let mut kernels = vec![Kernel::Greedy];
-        for class in [Class::Many, Class::Few, Class::One] {
-            self.recording = Some(Recorder::new(class, shape.kv_type, shape.n_ctx));
-            ops(self);
-            let recorder = self.recording.take().expect("just set");
-            for kernel in recorder.finish()?.kernels() {
-                if !kernels.contains(&kernel) {
-                    kernels.push(kernel);
-                }
-            }
-        }
-        self.ahead = Some(Ahead::start(&self.device, kernels));
-        Ok(())
+    fn prepare(&mut self, shape: &StateShape, ops: impl FnMut(&mut Self)) -> Result<()> {
+        self.begin_ahead(shape, ops)
     }
 
     async fn ready(&mut self) -> Result<()> {
-        self.join_ahead().await?;
-        self.check()
+        self.settle_forms().await
     }
 
     fn new_state(&mut self, shape: &StateShape) -> Result<State> {
@@ -164,30 +151,37 @@ impl Backend for Gpu {
     }
 
     fn embed(&mut self, table: Mat, scale: f32, x: Buf) {
+        self.note(|c| c.embed(table));
         self.record(|r, t| r.embed(t, table, scale, x));
     }
 
     fn norm_matmul(&mut self, x: Buf, norm: Norm, ws: &[Mat], y: Buf) {
+        self.note(|c| c.norm_matmul(ws));
         self.record(|r, t| r.norm_matmul(t, x, norm, ws, y));
     }
 
     fn mamba_mix(&mut self, p: Buf, m: &Mamba, y: Buf) {
+        self.note(|c| c.mamba_mix(m, y));
         self.record(|r, t| r.mamba_mix(t, p, m, y));
     }
 
     fn attend(&mut self, qkv: Buf, a: &Attention, y: Buf) {
+        self.note(|c| c.attend(a));
         self.record(|r, t| r.attend(t, qkv, a, y));
     }
 
     fn matmul_add(&mut self, w: Mat, y: Buf, scale: f32, x: Buf) {
+        self.note(|c| c.matmul_add(w, y));
         self.record(|r, t| r.matmul_add(t, w, y, scale, x));
     }
 
     fn swiglu(&mut self, x: Buf, norm: Norm, gate: Mat, up: Mat, h: Buf) {
+        self.note(|c| c.swiglu(gate, up));
         self.record(|r, t| r.swiglu(t, x, norm, gate, up, h));
     }
 
     fn pick(&mut self, x: Buf, norm: Norm, head: Mat, logit_scale: f32) {
+        self.note(|c| c.pick(head));
         self.record(|r, t| r.pick(t, x, norm, head, logit_scale));
     }
 
@@ -291,6 +285,12 @@ fn finite(logits: &[f32]) -> Result<Option<u32>> {
 }
 
 impl Gpu {
+    fn note(&mut self, op: impl FnOnce(&mut check::Cases)) {
+        if let Some(cases) = &mut self.census {
+            op(cases);
+        }
+    }
+
     fn record(&mut self, op: impl FnOnce(&mut Recorder, &record::Tables)) {
         let recorder = self.recording.as_mut().expect("ops come between begin and end");
         op(recorder, &self.tables);

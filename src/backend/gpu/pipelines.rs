@@ -274,13 +274,13 @@ impl Kernel {
         !matches!(self, Kernel::Greedy)
     }
 
-    /// Compiles. Errors go to the device's innermost error scope.
-    pub(super) fn compile(self, device: &wgpu::Device) -> Pipeline {
-        self.draft(device).compile(device)
-    }
-
-    /// Everything short of compiling.
-    pub(super) fn draft(self, device: &wgpu::Device) -> Draft {
+    /// Everything short of compiling. A kernel whose name begins with `sabotage` gets a shader that does nothing.
+    pub(super) fn draft(self, device: &wgpu::Device, sabotage: Option<&str>) -> Draft {
+        let broken = sabotage.is_some_and(|prefix| self.name().starts_with(prefix));
+        let (source, constants) = match broken {
+            true => ("@compute @workgroup_size(1) fn main() {}".to_owned(), Vec::new()),
+            false => (self.source(), self.constants()),
+        };
         let name = self.name();
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
@@ -318,13 +318,14 @@ impl Kernel {
         });
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&name),
-            source: wgpu::ShaderSource::Wgsl(self.source().into()),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
         });
         Draft {
             kernel: self,
             layout,
             pipeline_layout,
             module,
+            constants,
         }
     }
 }
@@ -335,9 +336,11 @@ pub(super) struct Draft {
     layout: wgpu::BindGroupLayout,
     pipeline_layout: wgpu::PipelineLayout,
     module: wgpu::ShaderModule,
+    constants: Constants,
 }
 
 impl Draft {
+    /// Compiles. Errors go to the device's innermost error scope.
     pub(super) fn compile(self, device: &wgpu::Device) -> Pipeline {
         Pipeline {
             pipeline: self.make(device),
@@ -353,7 +356,7 @@ impl Draft {
             module: &self.module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &self.kernel.constants(),
+                constants: &self.constants,
                 ..Default::default()
             },
             cache: None,

@@ -213,10 +213,24 @@ impl Recorder {
         self.error.take().map_or(Ok(self), Err)
     }
 
+    fn lists(&self) -> [&Vec<Step>; 4] {
+        [&self.body, &self.head, &self.pick, &self.head_rows]
+    }
+
     /// What its steps run, with repetitions.
     pub(super) fn kernels(&self) -> impl Iterator<Item = Kernel> {
-        let steps = [&self.body, &self.head, &self.pick, &self.head_rows].into_iter().flatten();
-        steps.map(|step| step.kernel)
+        self.lists().into_iter().flatten().map(|step| step.kernel)
+    }
+
+    /// How much is recorded, for [`Recorder::since`].
+    pub(super) fn mark(&self) -> [usize; 4] {
+        self.lists().map(Vec::len)
+    }
+
+    /// The kernels of what was recorded after a mark.
+    pub(super) fn since(&self, mark: [usize; 4]) -> Vec<Kernel> {
+        let steps = self.lists().into_iter().zip(mark).flat_map(|(list, from)| &list[from..]);
+        steps.map(|step| step.kernel).collect()
     }
 
     pub(super) fn push<P: bytemuck::Pod>(&mut self, t: &Tables, kernel: Kernel, binds: &[Bind], params: &P, grid: Grid) {
