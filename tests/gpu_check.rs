@@ -3,7 +3,7 @@
 mod common;
 
 use common::oracle::Oracle;
-use outcrop::backend::gpu::{Gpu, GpuOptions};
+use outcrop::backend::gpu::{Forms, Gpu, GpuOptions, MatmulForm};
 use outcrop::backend::{Backend, KvType};
 use outcrop::gguf::Gguf;
 use outcrop::model::{Loader, Model};
@@ -36,21 +36,60 @@ fn all_kernels_are_checked() {
     }
 }
 
-/// Without a base form to fall back on the device is given up, and the error says what is wrong.
+/// Every form of the products passes where the device has what it needs; a wrong one is given up, and what runs then is right.
 #[test]
-fn a_wrong_base_kernel_is_found() {
-    let base = |sabotage: Option<&str>| GpuOptions {
-        default_limits: true,
+fn a_wrong_form_is_given_up() {
+    let with = |matmul, sabotage: Option<&str>| GpuOptions {
+        forms: Some(Forms {
+            matmul,
+            ..Forms::default()
+        }),
         sabotage: sabotage.map(str::to_owned),
         ..Default::default()
     };
-    let name = "tiny-g2-Q4_K_M";
-    let Some((model, checked)) = ready(name, KvType::F32, base(None)) else {
+    for (matmul, name) in [(MatmulForm::Serial, "matmul_serial"), (MatmulForm::F16, "matmul_f16")] {
+        let Some((model, checked)) = ready("tiny-Q4_K_M", KvType::F32, with(matmul, None)) else {
+            return;
+        };
+        checked.unwrap();
+        assert_eq!(model.backend.forms().matmul, matmul, "{:?}", model.backend.dropped());
+        drop(model);
+        let (model, checked) = ready("tiny-Q4_K_M", KvType::F32, with(matmul, Some(name))).expect("as before");
+        checked.unwrap();
+        let gpu = &model.backend;
+        assert_eq!(gpu.forms(), Forms::default());
+        let [dropped] = gpu.dropped() else {
+            panic!("{:?}", gpu.dropped())
+        };
+        assert_eq!(dropped.form, name);
+        assert!(
+            dropped.why.contains("gave wrong results for several tokens"),
+            "{}",
+            dropped.why
+        );
+        assert!(
+            gpu.unchecked().iter().all(|kernel| kernel.starts_with(name)),
+            "{:?}",
+            gpu.unchecked()
+        );
+    }
+}
+
+/// Without a base form to fall back on the device is given up, and the error says what is wrong.
+#[test]
+fn a_wrong_base_kernel_is_found() {
+    let options = GpuOptions {
+        default_limits: true,
+        forms: Some(Forms::default()),
+        ..Default::default()
+    };
+    let Some((mut model, checked)) = ready("tiny-g2-Q4_K_M", KvType::F32, options) else {
         return;
     };
     checked.unwrap();
+    let gpu = &mut model.backend;
     // One kernel of each kind: of `matvec_q4_k_8_norm` what stands before the type.
-    let mut kinds: Vec<String> = model.backend.kernel_names();
+    let mut kinds: Vec<String> = gpu.kernel_names();
     let types = ["_q", "_f32", "_f16"];
     for kind in &mut kinds {
         kind.truncate(types.iter().filter_map(|ty| kind.find(ty)).min().unwrap_or(kind.len()));
@@ -58,12 +97,13 @@ fn a_wrong_base_kernel_is_found() {
     kinds.sort();
     kinds.dedup();
     assert!(kinds.len() > 8, "{kinds:?}");
-    drop(model);
     for kind in kinds {
-        let (_, checked) = ready(name, KvType::F32, base(Some(&kind))).expect("as before");
-        match checked {
+        gpu.sabotage(Some(&kind));
+        match pollster::block_on(gpu.ready()) {
             Err(Error::Gpu { what }) => assert!(what.contains(&kind) && what.contains("wrong results"), "{kind}: {what}"),
             other => panic!("{kind} does nothing, and the check says {other:?}"),
         }
     }
+    gpu.sabotage(None);
+    pollster::block_on(gpu.ready()).unwrap();
 }

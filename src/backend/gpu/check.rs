@@ -10,7 +10,7 @@
 mod blocks;
 mod case;
 
-use super::{Gpu, State, ahead::Ahead, device::gpu_error, pipelines::Kernel};
+use super::{Gpu, State, ahead::Ahead, device::gpu_error, forms::MatmulForm, pipelines::Kernel};
 use crate::{
     Error, Result,
     backend::{Backend, Choice, KvType, Pass, Want, cpu::Reference},
@@ -22,6 +22,8 @@ use futures_channel::oneshot;
 
 /// Error power over signal power that f32 sums in any order stay far below, and whatever is wrong far above.
 const MOST: f64 = 1e-8;
+/// The same where factors are rounded to 11 bits.
+const MOST_F16: f64 = 1e-5;
 /// Tokens of each pass and what it wants: one of each class, and for a single token both ways to learn what the model would say.
 const PASSES: [(u32, Want); 5] = [
     (2, Want::Nothing),
@@ -106,7 +108,9 @@ pub(super) async fn run(gpu: &mut Gpu, cases: &Cases, kv: KvType, n_ctx: u32) ->
                 None => (exact.last_logits(), exact.last_logits().len() as u32),
             };
             let off = worst(op, &ids, found, values, width);
-            if off > MOST || off.is_nan() || (op.output().is_none() && token != exact_token) {
+            let f16 = |k: &Kernel| matches!(k, Kernel::Matmul(_, MatmulForm::F16, ..));
+            let most = if kernels.iter().any(f16) { MOST_F16 } else { MOST };
+            if off > most || off.is_nan() || (op.output().is_none() && token != exact_token) {
                 let names: Vec<String> = kernels.iter().map(|k| k.name()).collect();
                 let tokens = if n == 1 { "a token" } else { "several tokens" };
                 return Ok(Some(Wrong {

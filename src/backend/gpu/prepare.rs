@@ -133,6 +133,14 @@ impl Gpu {
             .collect()
     }
 
+    /// As [`super::GpuOptions::sabotage`], from now on: what [`crate::backend::Backend::ready`] then finds, it finds in other kernels.
+    pub fn sabotage(&mut self, prefix: Option<&str>) {
+        let was = std::mem::replace(&mut self.sabotage, prefix.map(str::to_owned));
+        for prefix in [was.as_deref(), prefix].into_iter().flatten() {
+            self.pipelines.retain(|(k, _)| !k.name().starts_with(prefix));
+        }
+    }
+
     /// Names of the kernels compiled so far.
     pub fn kernel_names(&self) -> Vec<String> {
         self.pipelines.iter().map(|(k, _)| k.name()).collect()
