@@ -1,9 +1,10 @@
 //! Times the mixers (Mamba-2, attention) alone, on the GPU, at the shapes of Granite 4.0 H: forms against each other, in one run.
 //!
-//! `cargo run --release --example mixers -- [scan] [repeats]`; prints medians in ms a layer, and ratios to the first form.
+//! `cargo run --release --example mixers -- [scan|attend] [repeats]`; prints medians in ms a layer, and for the recurrence the ratio of
+//! its two forms.
 
 use outcrop::backend::gpu::{Gpu, GpuOptions, Scan};
-use outcrop::backend::{Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
+use outcrop::backend::{Attention, Backend, Buf, KvType, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
 use outcrop::gguf::GgmlType;
 use outcrop::{Error, Result};
 use std::time::Instant;
@@ -164,11 +165,76 @@ async fn scan(repeats: usize) -> Result<()> {
     Ok(())
 }
 
+/// A layer of h-micro's attention for 64, 256 and 512 tokens after none and after some.
+async fn attend(repeats: usize) -> Result<()> {
+    let (n_head, n_head_kv, d_head) = (32, 8, 64);
+    let a = Attention {
+        slot: 0,
+        n_head,
+        n_head_kv,
+        d_head,
+        scale: 1.0 / 64.0,
+    };
+    let options = GpuOptions {
+        n_ubatch: 512,
+        ..Default::default()
+    };
+    let mut gpu = Gpu::new(options).await?;
+    let (cols, width) = (n_head * d_head + 2 * n_head_kv * d_head, n_head * d_head);
+    let table = gpu.matrix("table", GgmlType::F32, ROWS, cols)?;
+    let head = gpu.matrix("head", GgmlType::F32, ROWS, width)?;
+    let (qkv, y) = (gpu.buffer(cols)?, gpu.buffer(width)?);
+    let (gamma, ones) = vector(&mut gpu, width, |_| 1.0)?;
+    let mut rng = fastrand::Rng::with_seed(1);
+    for (mat, cols) in [(table, cols), (head, width)] {
+        let values: Vec<f32> = (0..ROWS * cols).map(|_| rng.f32() * 2.0 - 1.0).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        gpu.write_matrix(mat, 0, &bytes)?;
+    }
+    gpu.write_vector(gamma, &ones)?;
+    gpu.finish_loading().await?;
+    let mut state = gpu.new_state(&StateShape {
+        n_recurrent: 0,
+        conv_len: 0,
+        ssm_len: 0,
+        n_attention: 1,
+        kv_len: n_head_kv * d_head,
+        kv_type: KvType::F16,
+        n_ctx: 1 << 13,
+    })?;
+    for (n, pos) in [(64, 0), (256, 0), (512, 0), (64, 1024), (256, 1024)] {
+        let mut times = Vec::new();
+        for repeat in 0..=repeats {
+            let ids: Vec<u32> = (0..n).map(|t| t % ROWS).collect();
+            let pass = Pass {
+                ids: &ids,
+                pos,
+                want: Want::Token,
+            };
+            let start = Instant::now();
+            if gpu.begin(&mut state, &pass)? {
+                gpu.embed(table, 1.0, qkv);
+                for _ in 0..LAYERS {
+                    gpu.attend(qkv, &a, y);
+                }
+                gpu.pick(y, Norm { gamma, eps: 1e-5 }, head, 1.0);
+            }
+            gpu.end(&mut state, &pass, &mut Vec::new()).await?;
+            if repeat > 0 {
+                times.push(start.elapsed().as_secs_f64() * 1e3 / LAYERS as f64);
+            }
+        }
+        println!("attend h-micro n={n} after {pos}: {:.2} ms a layer", median(times));
+    }
+    Ok(())
+}
+
 fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let repeats = args.get(1).and_then(|a| a.parse().ok()).unwrap_or(7);
     let run = match args.first().map(String::as_str).unwrap_or("scan") {
         "scan" => pollster::block_on(scan(repeats)),
+        "attend" => pollster::block_on(attend(repeats)),
         other => Err(Error::InvalidRequest {
             what: format!("no bench is called {other}"),
         }),

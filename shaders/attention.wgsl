@@ -7,6 +7,7 @@ struct Attention {
     qkv_stride: u32, // quads
     y_stride: u32,   // quads
     scale: f32,
+    head_kv0: u32,   // first key/value head of the step
 }
 
 @group(0) @binding(0) var<storage, read> qkv: array<vec4<f32>>; // [n, q | k | v]

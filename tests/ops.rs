@@ -739,6 +739,7 @@ fn attention_layers() {
         attend(10, 2, 20),
         attend(2, 2, 128),
         attend(2, 1, 260),
+        attend(40, 1, 8),
         Op::Attend {
             n_head: 8,
             n_head_kv: 2,
@@ -752,7 +753,9 @@ fn attention_layers() {
         case.passes = vec![1, 1, 5, 48, 1, 48, 48, 48, 48, 33, 1, 1];
         case.shown = case.passes.len();
     }
-    check(&cases, UBATCH, &[defaults()]);
+    // Each key/value head by itself from the 60th key on.
+    let apart = GpuOptions { far: 60, ..defaults() };
+    check(&cases, UBATCH, &[defaults(), apart]);
 }
 
 /// Past 1024 and 2048 tokens the cache moves to larger buffers, and a single token's context is split over workgroups.

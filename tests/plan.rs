@@ -78,6 +78,8 @@ fn a_batch_of_h_micro() {
     assert_eq!(batch.dispatches, 36 * 6 + 4 * 6 + 2 + 2);
     let batch = plan(512, 0, Want::Nothing).cost;
     assert_eq!(batch.dispatches, 36 * 9 + 4 * 6 + 2 + 2);
+    // Far into the context a batch's attention is a step for each of 8 heads.
+    assert_eq!(plan(512, 100_000, Want::Nothing).cost.dispatches, batch.dispatches + 4 * 7);
     assert_eq!(batch.passes, batch.submits);
 }
 

@@ -34,6 +34,8 @@ pub struct GpuOptions {
     pub forms: Option<Forms>,
     /// Form of the Mamba recurrence over a batch.
     pub scan: Scan,
+    /// Keys from which on a batch's attention is a step for each key/value head, so that no step takes too long.
+    pub far: u32,
     /// Ask for timestamp queries where there are any: for [`Gpu::profile`].
     pub timestamps: bool,
     /// Kernels whose name begins with this do nothing: for tests of what happens on a device that computes wrongly.
@@ -49,6 +51,7 @@ impl Default for GpuOptions {
             max_binding: None,
             forms: None,
             scan: Scan::Auto,
+            far: 16 << 10,
             timestamps: false,
             sabotage: None,
         }
@@ -201,6 +204,7 @@ impl Gpu {
             max_binding,
             forms,
             scan: options.scan,
+            far: options.far,
             ..Default::default()
         };
         let mut gpu = Gpu::on(device, queue, info, limits.max_buffer_size, fault, tables);
@@ -215,6 +219,7 @@ impl Gpu {
             max_binding: self.tables.max_binding,
             forms: self.tables.forms,
             scan: self.tables.scan,
+            far: self.tables.far,
             ..Default::default()
         };
         let (device, queue) = (self.device.clone(), self.queue.clone());

@@ -1,6 +1,7 @@
 //! A GPU backend without a GPU: it records a pass as the real one does, and counts it ([`super::cost`]), on WebGPU's default limits.
 
 use super::{
+    GpuOptions,
     cost::{Account, Cost},
     pipelines::{Kernel, Shader},
     record::{Recorder, Tables},
@@ -30,6 +31,7 @@ impl Ledger {
             tables: Tables {
                 n_ubatch,
                 max_binding: 128 << 20,
+                far: GpuOptions::default().far,
                 ..Default::default()
             },
             recorder: None,

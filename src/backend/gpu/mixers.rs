@@ -3,7 +3,7 @@
 use super::{
     pipelines::{Kernel, SSD_QUADS},
     record::{Recorder, Tables},
-    step::{Bind, CHUNK, Class, Grid, SPAN},
+    step::{Bind, CHUNK, Class, Grid, QUERIES, SPAN},
     uniforms,
 };
 use crate::backend::{Attention, Buf, Mamba};
@@ -160,11 +160,16 @@ impl Recorder {
             qkv_stride: t.stride(qkv) / 4,
             y_stride: t.stride(y) / 4,
             scale: a.scale,
+            head_kv0: 0,
         };
         let (qkv, out) = (Bind::Buf(qkv.id), Bind::Buf(y.id));
         let (keys, values) = (Bind::Keys(a.slot), Bind::Values(a.slot));
         let append = Grid::Tokens((a.n_head_kv * d_head).div_ceil(64));
         self.push(t, Kernel::KvAppend(self.kv_type), &[qkv, keys, values], &op, append);
+        if self.class == Class::Many {
+            self.attend_batch(t, op, [qkv, keys, values, out]);
+            return;
+        }
         // A workgroup has up to four heads of a key/value head, and up to 256 of their columns.
         let tiles = (a.n_head / a.n_head_kv).div_ceil(4) * d_head.div_ceil(64);
         let binds = [qkv, keys, values, out, Bind::Spans];
@@ -179,6 +184,22 @@ impl Recorder {
             let spans = self.n_ctx.div_ceil(SPAN) as u64 * a.n_head as u64 * (a.d_head + 4) as u64;
             self.scratch.spans = self.scratch.spans.max(spans);
             self.push(t, Kernel::AttendJoin, &[qkv, Bind::Spans, out], &op, Grid::Join(a.n_head));
+        }
+    }
+
+    /// Attention of many tokens: one step, or one for each key/value head where there are many keys.
+    fn attend_batch(&mut self, t: &Tables, mut op: uniforms::Attention, binds: [Bind; 4]) {
+        let heads = op.n_head / op.n_head_kv;
+        let tile = QUERIES / heads.min(QUERIES);
+        let x = heads.div_ceil(QUERIES) * op.d_head.div_ceil(16);
+        let kernel = Kernel::AttendBatch(self.kv_type);
+        let queries = |x, keys| Grid::Queries { x, tile, keys };
+        self.push(t, kernel, &binds, &op, queries(x * op.n_head_kv, (0, t.far)));
+        if self.n_ctx >= t.far {
+            for head_kv in 0..op.n_head_kv {
+                op.head_kv0 = head_kv;
+                self.push(t, kernel, &binds, &op, queries(x, (t.far, u32::MAX)));
+            }
         }
     }
 }

@@ -102,10 +102,11 @@ impl Step {
         }
         let [x, y, z] = self.grid.size(n, pos).map(u64::from);
         match self.kernel {
-            Kernel::Attend(_) => {
+            // Each query of a workgroup with each key, twice.
+            Kernel::Attend(_) | Kernel::AttendBatch(_) => {
                 let op: &uniforms::Attention = bytemuck::from_bytes(&self.params);
-                let width = op.n_head as u64 * op.d_head as u64 * 4;
-                2 * width * n as u64 * (pos as u64 + n as u64)
+                let heads = x * op.n_head.div_ceil(op.n_head_kv) as u64;
+                2 * heads * op.d_head as u64 * 4 * n as u64 * (pos as u64 + n as u64)
             }
             Kernel::MambaStep(d_state) | Kernel::MambaScan(d_state) if x > 0 => self.states(d_state) * 3 * n as u64,
             Kernel::SsdState(d_state, _) if x > 0 => self.states(d_state) * n as u64,

@@ -39,6 +39,7 @@ pub(super) enum Kernel {
     SsdOut(u32, u32),
     KvAppend(KvType),
     Attend(KvType),
+    AttendBatch(KvType),
     AttendJoin,
     Argmax,
     ArgmaxJoin,
@@ -106,7 +107,7 @@ impl Kernel {
             all.extend([Kernel::SsdState(n, quads), Kernel::SsdOut(n, quads)]);
         }
         for ty in [KvType::F32, KvType::F16] {
-            all.extend([Kernel::KvAppend(ty), Kernel::Attend(ty)]);
+            all.extend([Kernel::KvAppend(ty), Kernel::Attend(ty), Kernel::AttendBatch(ty)]);
         }
         all.extend([
             Kernel::Glu,
@@ -140,6 +141,7 @@ impl Kernel {
             Kernel::SsdOut(n, quads) => format!("mamba_ssd_out_{n}_{quads}"),
             Kernel::KvAppend(t) => format!("kv_append_{}", kv(t)),
             Kernel::Attend(t) => format!("attend_{}", kv(t)),
+            Kernel::AttendBatch(t) => format!("attend_batch_{}", kv(t)),
             Kernel::AttendJoin => "attend_join".into(),
             Kernel::Argmax => "argmax".into(),
             Kernel::ArgmaxJoin => "argmax_join".into(),
@@ -206,6 +208,14 @@ impl Kernel {
                 shader!("attention"),
                 shader!("attend"),
             ],
+            Kernel::AttendBatch(t) => vec![
+                shader!("run"),
+                shader!("half"),
+                kv(t),
+                shader!("attention"),
+                shader!("attend_softmax"),
+                shader!("attend_batch"),
+            ],
             Kernel::AttendJoin => vec![shader!("run"), shader!("attention"), shader!("attend_join")],
             Kernel::Argmax => vec![shader!("run"), shader!("argmax")],
             Kernel::ArgmaxJoin => vec![shader!("run"), shader!("argmax_join")],
@@ -235,6 +245,7 @@ impl Kernel {
             Kernel::SsdOut(..) => &[Read, Read, Read, Read, Write],
             Kernel::KvAppend(_) => &[Read, Write, Write],
             Kernel::Attend(_) => &[Read, Read, Read, Write, Write],
+            Kernel::AttendBatch(_) => &[Read, Read, Read, Write],
             Kernel::AttendJoin => &[Read, Read, Write],
             Kernel::Argmax => &[Read, Write],
             Kernel::ArgmaxJoin | Kernel::Copy => &[Read, Write],

@@ -33,6 +33,8 @@ pub(super) struct Tables {
     pub(super) forms: Forms,
     /// Form of the Mamba recurrence.
     pub(super) scan: Scan,
+    /// Keys from which on a batch's attention is a step for each key/value head.
+    pub(super) far: u32,
 }
 
 impl Tables {

@@ -4,6 +4,8 @@ use super::{pipelines::Kernel, uniforms};
 
 /// Keys that one workgroup takes when a single token's context is split (SPAN of attend.wgsl).
 pub(super) const SPAN: u32 = 256;
+/// Queries that share a workgroup, heads times tokens (ROWS of attend_batch.wgsl).
+pub(super) const QUERIES: u32 = 32;
 /// Tokens of a chunk of the Mamba recurrence (CHUNK of mamba_ssd.wgsl).
 pub(super) const CHUNK: u32 = 64;
 /// Most workgroups in one dimension of a dispatch, WebGPU's default.
@@ -110,6 +112,12 @@ pub(super) enum Grid {
         x: u32,
         from: u32,
     },
+    /// `(x, tiles of tokens)` of a batch, if its last token sees so many keys.
+    Queries {
+        x: u32,
+        tile: u32,
+        keys: (u32, u32),
+    },
     /// `(x, n, spans of the context)`; a batch does not split it.
     Attend(u32),
     /// `(x)`, or nothing when there is one span.
@@ -127,6 +135,14 @@ impl Grid {
             Grid::Short { x, y, below } => [if n < below { x } else { 0 }, y, 1],
             Grid::Long { x, y, from } => [if n < from { 0 } else { x }, y, 1],
             Grid::Chunks { x, from } => [if n < from { 0 } else { x }, n.div_ceil(CHUNK), 1],
+            Grid::Queries {
+                x,
+                tile,
+                keys: (from, below),
+            } => {
+                let seen = (from..below).contains(&(pos + n));
+                [if seen { x } else { 0 }, n.div_ceil(tile), 1]
+            }
             Grid::Attend(x) => [x, n, spans],
             Grid::Join(x) => [if spans > 1 { x } else { 0 }, 1, 1],
         }

@@ -89,6 +89,7 @@ pub(super) struct Attention {
     pub(super) qkv_stride: u32,
     pub(super) y_stride: u32,
     pub(super) scale: f32,
+    pub(super) head_kv0: u32,
 }
 
 /// `Argmax` of argmax.wgsl.
@@ -215,7 +216,8 @@ mod tests {
                 d_head,
                 qkv_stride,
                 y_stride,
-                scale
+                scale,
+                head_kv0
             }
         );
         same!(Kernel::Argmax, Argmax { n_vocab, n_part });
