@@ -1,15 +1,10 @@
-// A reply whose tokens the device chooses: how, and what came of it. The last dispatch of every token calls `advance`.
+// A reply whose tokens the device chooses, as far as it has come. The last dispatch of every token calls `advance`.
 
 struct Run {
     n: u32,
     pos: u32,
     row0: u32,
     pad: u32,
-}
-
-struct Choice {
-    n_stop: u32,
-    stop: array<u32, 28>, // ids that end the reply
 }
 
 const TAPE: u32 = 64u;     // latest tokens that the tape holds

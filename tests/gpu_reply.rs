@@ -19,22 +19,7 @@ fn open() -> Option<Gpu> {
 }
 
 fn greedy<'a>(stop: &'a [u32]) -> Choice<'a> {
-    Choice {
-        greedy: true,
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        repetition_last_n: 0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seed: 0,
-        stop,
-        never: &[],
-        prompt: &[],
-        likely: false,
-    }
+    Choice { stop, ..Choice::GREEDY }
 }
 
 /// The token after `t` is `(t + 1) % 32`.

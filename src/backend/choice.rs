@@ -30,6 +30,8 @@ pub struct Choice<'a> {
     pub stop: &'a [u32],
     /// Ids that are never chosen.
     pub never: &'a [u32],
+    /// Size of the vocabulary: all ids are below it. The greedy choice does not look at it.
+    pub n_vocab: u32,
     /// The tokens before the reply.
     pub prompt: &'a [u32],
     /// Tell of each token how likely it and its alternatives were.
@@ -51,6 +53,7 @@ impl Choice<'_> {
         seed: 0,
         stop: &[],
         never: &[],
+        n_vocab: 0,
         prompt: &[],
         likely: false,
     };

@@ -76,7 +76,7 @@ impl Sampler {
     }
 
     /// The same rules for a device, after [`Sampler::begin`].
-    pub(super) fn choice<'a>(&'a self, stop: &'a [u32], prompt: &'a [u32]) -> Choice<'a> {
+    pub(super) fn choice<'a>(&'a self, n_vocab: usize, stop: &'a [u32], prompt: &'a [u32]) -> Choice<'a> {
         let options = &self.options;
         Choice {
             greedy: options.is_greedy(),
@@ -91,6 +91,7 @@ impl Sampler {
             seed: self.seed,
             stop,
             never: &self.never,
+            n_vocab: n_vocab as u32,
             prompt,
             likely: options.logprobs.is_some(),
         }

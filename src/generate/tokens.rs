@@ -86,7 +86,9 @@ impl<'a, B: Backend> Tokens<'a, B> {
         cached: usize,
         stop: &'a [u32],
     ) -> Result<Self> {
-        let on_device = sequence.begin_reply(&sampler.choice(stop, prompt)).await?;
+        let on_device = sequence
+            .begin_reply(&sampler.choice(sequence.n_vocab(), stop, prompt))
+            .await?;
         let want = match (on_device, options.is_greedy()) {
             (true, _) => Want::Chosen(1),
             (false, true) => Want::Token,

@@ -23,7 +23,12 @@ pub struct Tiny {
 
 impl Tiny {
     /// `head(row, col)`, for `vocab` rows, and `n_rows` rows of the table that are 1 in column `id % D`.
-    pub fn new(mut gpu: Gpu, n_rows: usize, vocab: usize, head: impl Fn(usize, usize) -> f32) -> Tiny {
+    pub fn new(gpu: Gpu, n_rows: usize, vocab: usize, head: impl Fn(usize, usize) -> f32) -> Tiny {
+        Tiny::with_ctx(gpu, N_CTX, n_rows, vocab, head)
+    }
+
+    /// The same, for more tokens.
+    pub fn with_ctx(mut gpu: Gpu, n_ctx: u32, n_rows: usize, vocab: usize, head: impl Fn(usize, usize) -> f32) -> Tiny {
         let one_hot: Vec<f32> = (0..n_rows * D)
             .map(|i| if (i / D) % D == i % D { 1.0 } else { 0.0 })
             .collect();
@@ -46,7 +51,7 @@ impl Tiny {
                 n_attention: 0,
                 kv_len: 0,
                 kv_type: KvType::F32,
-                n_ctx: N_CTX,
+                n_ctx,
             })
             .unwrap();
         Tiny {

@@ -4,6 +4,7 @@
 //! counts once for every tile of tokens, an activation once for each dispatch that binds it.
 
 use super::{
+    choose::WORK_HEAD,
     pace::Pace,
     pipelines::{Access, Kernel},
     record::{Recorder, Tables},
@@ -110,6 +111,8 @@ impl<'a> Account<'a> {
             Bind::Logits => r.n_vocab as u64 * 4,
             Bind::Best | Bind::Chosen | Bind::Tape | Bind::Choice => 16,
             Bind::Runs => 512,
+            Bind::Counts | Bind::Weighed => r.n_vocab as u64 * 8,
+            Bind::Work => WORK_HEAD,
             Bind::Mixed => r.scratch.mixed * 4,
             Bind::Chunks => r.scratch.chunks * 4,
             Bind::Up => r.scratch.up * 4,
@@ -164,9 +167,17 @@ impl<'a> Account<'a> {
             Bind::Mixed | Bind::Up => to.activations += self.bound(bind) / self.tables.n_ubatch as u64 * n,
             Bind::Chunks => to.activations += self.chunks(step) * n.div_ceil(CHUNK as u64),
             Bind::Spans if step.grid.size(self.n, self.pos)[2] == 1 && step.kernel != Kernel::AttendJoin => {}
-            Bind::Ids | Bind::Logits | Bind::Best | Bind::Chosen | Bind::Runs | Bind::Tape | Bind::Choice | Bind::Spans => {
-                to.activations += self.bound(bind).min(4 << 20)
-            }
+            Bind::Ids
+            | Bind::Logits
+            | Bind::Best
+            | Bind::Chosen
+            | Bind::Runs
+            | Bind::Tape
+            | Bind::Choice
+            | Bind::Counts
+            | Bind::Weighed
+            | Bind::Work
+            | Bind::Spans => to.activations += self.bound(bind).min(4 << 20),
         }
     }
 }

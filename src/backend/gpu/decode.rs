@@ -5,10 +5,10 @@
 
 use super::{
     Gpu, State,
-    pipelines::Kernel,
-    plan::{Part, Plan, Ready, SLOT, encode},
+    choose::{self, Sampling},
+    plan::{Part, Ready, SLOT, encode},
     readback::Ring,
-    step::{Bind, Class, Grid, Step},
+    step::Class,
     uniforms,
 };
 use crate::{
@@ -29,8 +29,16 @@ pub(super) struct Reply {
     /// `Choice` of reply.wgsl.
     pub(super) choice: wgpu::Buffer,
     pub(super) ring: Ring,
-    /// From logits to the next token.
-    steps: Vec<Ready>,
+    /// The buffers of draws.
+    pub(super) sampling: Option<Sampling>,
+    /// From logits to the next token, by the largest.
+    greedy_steps: Vec<Ready>,
+    /// By a draw.
+    sample_steps: Vec<Ready>,
+    /// Which of them the reply takes.
+    greedy: bool,
+    /// Of the draw's, only those that find the likeliest.
+    cold: bool,
     /// Tokens of the reply that were fetched.
     fetched: u32,
 }
@@ -52,8 +60,26 @@ impl Reply {
             tape: buffer("tape", TAPE_BYTES, wgpu::BufferUsages::COPY_SRC),
             choice: buffer("choice", size_of::<uniforms::Choice>() as u64, none),
             ring: Ring::new(device, TAPE_BYTES),
-            steps: Vec::new(),
+            sampling: None,
+            greedy_steps: Vec::new(),
+            sample_steps: Vec::new(),
+            greedy: true,
+            cold: true,
             fetched: 0,
+        }
+    }
+
+    /// A buffer of draws; something to bind where there is none.
+    pub(super) fn sampling(&self, buffer: impl FnOnce(&Sampling) -> &wgpu::Buffer) -> &wgpu::Buffer {
+        self.sampling.as_ref().map_or(&self.choice, buffer)
+    }
+
+    /// The steps of one token, in two runs.
+    fn steps(&self) -> [&[Ready]; 2] {
+        match (self.greedy, self.cold, &self.sample_steps[..]) {
+            (true, ..) => [&self.greedy_steps, &[]],
+            (false, true, [first, .., last]) => [std::slice::from_ref(first), std::slice::from_ref(last)],
+            (false, _, steps) => [steps, &[]],
         }
     }
 }
@@ -62,17 +88,21 @@ impl Gpu {
     pub(super) async fn start_reply(&mut self, state: &State, choice: &Choice<'_>) -> Result<bool> {
         self.check()?;
         self.drain_ring().await?;
-        let mut params = uniforms::Choice::zeroed();
-        if !choice.greedy || choice.stop.len() > params.stop.len() {
+        let n_ctx = state.shape.n_ctx;
+        let Some(params) = choose::params(choice, n_ctx).filter(|_| choice.greedy || self.can_sample(choice.n_vocab)) else {
+            return Ok(false);
+        };
+        if choice.likely {
             return Ok(false);
         }
-        params.n_stop = choice.stop.len() as u32;
-        params.stop[..choice.stop.len()].copy_from_slice(choice.stop);
+        if !choice.greedy && self.begin_sampling(choice, choice.n_vocab, n_ctx)? {
+            self.reply.sample_steps.clear();
+        }
+        (self.reply.greedy, self.reply.cold) = (choice.greedy, params.temperature == 0.0);
         self.queue.write_buffer(&self.reply.choice, 0, bytemuck::bytes_of(&params));
         let tape = uniforms::Tape::zeroed();
         self.queue.write_buffer(&self.reply.tape, 0, bytemuck::bytes_of(&tape));
         self.reply.fetched = 0;
-        let _ = state;
         Ok(true)
     }
 
@@ -87,9 +117,7 @@ impl Gpu {
         let class = Gpu::class_of(pass) as usize;
         let plan = state.plans[class].as_ref().expect("recorded by the first pass");
         plan.check_ids(pass.ids)?;
-        if self.reply.steps.is_empty() {
-            self.reply.steps = self.choosing(plan, state).await?;
-        }
+        self.make_choosing(plan.n_vocab, state).await?;
         if n_ids > 0 {
             self.queue.write_buffer(&self.ids, 0, bytemuck::cast_slice(pass.ids));
             self.write_run(0, n_ids, pass.pos, 0);
@@ -106,7 +134,9 @@ impl Gpu {
                     self.dispatched += plan.encode(&mut compute, Part::Body, 0..plan.len(Part::Body), 1, pos);
                 }
                 self.dispatched += plan.encode(&mut compute, Part::Head, 0..plan.len(Part::Head), 1, pos);
-                self.dispatched += encode(&mut compute, &self.reply.steps, 1, pos);
+                for steps in self.reply.steps() {
+                    self.dispatched += encode(&mut compute, steps, 1, pos);
+                }
             }
         }
         self.reply.ring.copy(&mut encoder, &self.reply.tape, TAPE_BYTES);
@@ -115,27 +145,17 @@ impl Gpu {
         self.check()
     }
 
-    /// The steps from logits to the next token.
-    async fn choosing(&mut self, plan: &Plan, state: &State) -> Result<Vec<Ready>> {
-        let op = uniforms::Argmax {
-            n_vocab: plan.n_vocab,
-            n_part: plan.n_vocab.div_ceil(4096),
-        };
-        let step = |kernel, binds: &[Bind], groups| Step {
-            kernel,
-            binds: binds.to_vec(),
-            params: bytemuck::bytes_of(&op).to_vec(),
-            grid: Grid::Fixed(groups, 1),
-        };
-        let steps = [
-            step(Kernel::Argmax, &[Bind::Logits, Bind::Best], op.n_part),
-            step(
-                Kernel::Greedy,
-                &[Bind::Runs, Bind::Ids, Bind::Tape, Bind::Choice, Bind::Best],
-                1,
-            ),
-        ];
-        self.make_ready(&[(&steps, SLOT)], state).await.map(|mut made| made.remove(0))
+    /// Makes the steps that the reply needs and that were not made yet.
+    async fn make_choosing(&mut self, n_vocab: u32, state: &State) -> Result<()> {
+        if self.reply.greedy && self.reply.greedy_steps.is_empty() {
+            let steps = choose::greedy(n_vocab);
+            self.reply.greedy_steps = self.make_ready(&[(&steps, SLOT)], state).await?.remove(0);
+        }
+        if !self.reply.greedy && self.reply.sample_steps.is_empty() {
+            let steps = choose::sample(n_vocab);
+            self.reply.sample_steps = self.make_ready(&[(&steps, SLOT)], state).await?.remove(0);
+        }
+        Ok(())
     }
 
     pub(super) async fn fetch_tokens(&mut self, made: &mut Vec<Made>) -> Result<()> {

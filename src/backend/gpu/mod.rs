@@ -9,6 +9,7 @@
 
 mod ahead;
 mod check;
+mod choose;
 mod cost;
 mod decode;
 mod device;

@@ -44,6 +44,11 @@ pub(super) enum Kernel {
     Argmax,
     ArgmaxJoin,
     Greedy,
+    /// The four stages of a draw.
+    SampleMax,
+    SampleBins,
+    SampleCut,
+    SampleDraw,
     /// For measuring only.
     Copy,
 }
@@ -116,6 +121,10 @@ impl Kernel {
             Kernel::Argmax,
             Kernel::ArgmaxJoin,
             Kernel::Greedy,
+            Kernel::SampleMax,
+            Kernel::SampleBins,
+            Kernel::SampleCut,
+            Kernel::SampleDraw,
             Kernel::Copy,
         ]);
         all
@@ -146,6 +155,10 @@ impl Kernel {
             Kernel::Argmax => "argmax".into(),
             Kernel::ArgmaxJoin => "argmax_join".into(),
             Kernel::Greedy => "greedy".into(),
+            Kernel::SampleMax => "sample_max".into(),
+            Kernel::SampleBins => "sample_bins".into(),
+            Kernel::SampleCut => "sample_cut".into(),
+            Kernel::SampleDraw => "sample_draw".into(),
             Kernel::Copy => "copy".into(),
         }
     }
@@ -219,7 +232,33 @@ impl Kernel {
             Kernel::AttendJoin => vec![shader!("run"), shader!("attention"), shader!("attend_join")],
             Kernel::Argmax => vec![shader!("run"), shader!("argmax")],
             Kernel::ArgmaxJoin => vec![shader!("run"), shader!("argmax_join")],
-            Kernel::Greedy => vec![shader!("reply"), shader!("greedy")],
+            Kernel::Greedy => vec![shader!("choice"), shader!("reply"), shader!("greedy")],
+            Kernel::SampleMax => vec![shader!("run"), shader!("choice"), shader!("sample"), shader!("sample_max")],
+            Kernel::SampleBins => vec![
+                shader!("run"),
+                shader!("choice"),
+                shader!("wide"),
+                shader!("sample"),
+                shader!("sample_bins"),
+            ],
+            Kernel::SampleCut => vec![
+                shader!("run"),
+                shader!("choice"),
+                shader!("wide"),
+                shader!("sample"),
+                shader!("cuts"),
+                shader!("sample_cut"),
+            ],
+            Kernel::SampleDraw => vec![
+                shader!("choice"),
+                shader!("reply"),
+                shader!("wide"),
+                shader!("sample"),
+                shader!("cuts"),
+                shader!("select"),
+                shader!("draw"),
+                shader!("sample_draw"),
+            ],
             Kernel::Copy => vec![shader!("copy")],
         };
         for piece in pieces {
@@ -250,6 +289,10 @@ impl Kernel {
             Kernel::Argmax => &[Read, Write],
             Kernel::ArgmaxJoin | Kernel::Copy => &[Read, Write],
             Kernel::Greedy => &[Write, Write, Write, Read, Read],
+            Kernel::SampleMax => &[Read, Read, Read, Write, Write],
+            Kernel::SampleBins => &[Read, Write, Write],
+            Kernel::SampleCut => &[Read, Read, Write],
+            Kernel::SampleDraw => &[Write, Write, Write, Read, Write, Read, Write, Read],
         }
     }
 
@@ -282,7 +325,7 @@ impl Kernel {
 
     /// Whether it reads the pass's uniform. One that writes the `Run`s cannot have them as a uniform too.
     pub(super) fn has_run(self) -> bool {
-        !matches!(self, Kernel::Greedy)
+        !matches!(self, Kernel::Greedy | Kernel::SampleDraw)
     }
 
     /// Everything short of compiling. A kernel whose name begins with `sabotage` gets a shader that does nothing.

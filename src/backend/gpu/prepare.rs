@@ -47,7 +47,8 @@ impl Gpu {
         self.seal()?;
         self.census = Some(Cases::default());
         // Decode's own, which is in no pass.
-        let mut kernels = vec![Kernel::Greedy];
+        use Kernel::{Greedy, SampleBins, SampleCut, SampleDraw, SampleMax};
+        let mut kernels = vec![Greedy, SampleMax, SampleBins, SampleCut, SampleDraw];
         for class in [Class::Many, Class::Few, Class::One] {
             self.recording = Some(Recorder::new(class, shape.kv_type, shape.n_ctx));
             ops(self);

@@ -66,6 +66,12 @@ pub(super) enum Bind {
     Tape,
     /// How its tokens are chosen.
     Choice,
+    /// How often each token came.
+    Counts,
+    /// Each token's key and weight.
+    Weighed,
+    /// Blocks, bins and the list of a draw.
+    Work,
     /// Scratch, see [`Scratch`].
     Mixed,
     /// Scratch.

@@ -110,12 +110,33 @@ pub(super) struct Tape {
     pub(super) ids: [u32; 64],
 }
 
-/// `Choice` of reply.wgsl.
+/// `Choice` of choice.wgsl.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 pub(super) struct Choice {
     pub(super) n_stop: u32,
     pub(super) stop: [u32; 28],
+    pub(super) penalties: u32,
+    pub(super) temperature: f32,
+    pub(super) top_k: u32,
+    pub(super) top_p: f32,
+    pub(super) min_p: f32,
+    pub(super) repetition: f32,
+    pub(super) frequency: f32,
+    pub(super) presence: f32,
+    pub(super) last_n: u32,
+    pub(super) n_prompt: u32,
+    pub(super) seed_lo: u32,
+    pub(super) seed_hi: u32,
+    pub(super) likely: u32,
+}
+
+/// `Sample` of sample.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(super) struct Sample {
+    pub(super) n_vocab: u32,
+    pub(super) n_part: u32,
 }
 
 #[cfg(test)]
@@ -225,6 +246,26 @@ mod tests {
         same!(Kernel::Greedy, Argmax { n_vocab, n_part });
         same!(Kernel::Greedy, Run { n, pos, row0, pad });
         same!(Kernel::Greedy, Tape { made, broken, pad, ids });
-        same!(Kernel::Greedy, Choice { n_stop, stop });
+        same!(Kernel::SampleBins, Sample { n_vocab, n_part });
+        same!(
+            Kernel::SampleDraw,
+            Choice {
+                n_stop,
+                stop,
+                penalties,
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                repetition,
+                frequency,
+                presence,
+                last_n,
+                n_prompt,
+                seed_lo,
+                seed_hi,
+                likely
+            }
+        );
     }
 }
