@@ -33,7 +33,7 @@ use crate::{
     source::{
         progress::Phase,
         store::Store,
-        web::{Origin, scope},
+        web::{Origin, now_ms, scope},
     },
     text::{ChatRequest, Detokenizer, ReplyPart, Tokenizer, ToolCalls},
 };
@@ -48,6 +48,9 @@ fn start() {
         console_error_panic_hook::hook(info);
     }));
 }
+
+/// How long after an error of the GPU's it may turn out to be lost.
+const LOSS_MS: f64 = 500.0;
 
 /// A loaded model.
 #[wasm_bindgen]
@@ -152,9 +155,10 @@ impl Engine {
             let mut session = inner.session.take().await;
             let host = inner.host(signal.as_ref());
             let logits = match &mut **session {
-                AnySession::Gpu(session) => session.score(&host, &ids).await?,
-                AnySession::Cpu(session) => session.score(&host, &ids).await?,
+                AnySession::Gpu(session) => session.score(&host, &ids).await,
+                AnySession::Cpu(session) => session.score(&host, &ids).await,
             };
+            let logits = inner.or_lost(&session, logits).await?;
             Ok(js_sys::Float32Array::from(&logits[..]).into())
         })
     }
@@ -274,6 +278,21 @@ impl Inner {
         }
     }
 
+    /// When a GPU goes, whatever waits for it may fail before the browser says why: waits a little for that.
+    async fn or_lost<T>(&self, session: &AnySession, result: Result<T>) -> Result<T> {
+        if let (Err(Error::Gpu { what }), AnySession::Gpu(session)) = (&result, session) {
+            let gpu = &session.model().backend;
+            let start_ms = now_ms();
+            while !gpu.is_lost() && now_ms() - start_ms < LOSS_MS {
+                self.event_loop.turn().await;
+            }
+            if gpu.is_lost() {
+                return Err(Error::GpuLost { what: what.clone() });
+            }
+        }
+        result
+    }
+
     async fn chat(
         &self,
         request: &ChatRequest,
@@ -296,9 +315,10 @@ impl Inner {
             None => pass_on(ReplyPart::Content(text.to_owned())),
         };
         let reply = match &mut **session {
-            AnySession::Gpu(session) => session.chat(&host, request, options, on_text).await?,
-            AnySession::Cpu(session) => session.chat(&host, request, options, on_text).await?,
+            AnySession::Gpu(session) => session.chat(&host, request, options, on_text).await,
+            AnySession::Cpu(session) => session.chat(&host, request, options, on_text).await,
         };
+        let reply = self.or_lost(&session, reply).await?;
         if let Some(mut calls) = calls {
             calls.finish().into_iter().for_each(pass_on);
         }

@@ -176,7 +176,7 @@ pub enum Error {
         what: String,
     },
     /// The GPU is gone (driver reset, sleep, another tab).
-    #[error("the GPU was lost: {what}; load the model again")]
+    #[error("the GPU was lost: {what}")]
     GpuLost {
         /// The browser's reason.
         what: String,

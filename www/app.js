@@ -59,7 +59,11 @@ async function load(next, backend = models.backend) {
   announce(`Loading ${next.name}`);
   try {
     const { signal } = controller;
-    const loaded = await Outcrop.load(next.source, { backend, signal, onProgress: (progress) => signal.aborted || card.show(progress) });
+    const onProgress = (/** @type {import("./worker.js").Progress} */ progress) => {
+      if (outcrop && choice === next) showReturn(progress);
+      else if (!signal.aborted) card.show(progress);
+    };
+    const loaded = await Outcrop.load(next.source, { backend, signal, onProgress });
     if (signal.aborted) return loaded.free();
     outcrop = loaded;
     card.hide();
@@ -86,7 +90,8 @@ async function load(next, backend = models.backend) {
 
 /** @param {Remedy} remedy @param {Choice} failed the model that the trouble was with */
 function act(remedy, failed) {
-  if (remedy === "retry") load(failed);
+  if (remedy === "again" && outcrop) ask(chat.takeBack());
+  else if (remedy === "retry" || remedy === "again") load(failed);
   else if (remedy === "cpu") load(failed, "cpu");
   else if (remedy === "models") models.open();
   else newChat();
@@ -106,6 +111,12 @@ function remember(next, backend) {
   if (backend === "auto") url.searchParams.delete("backend");
   else url.searchParams.set("backend", backend);
   history.replaceState(null, "", url);
+}
+
+/** The model comes back by itself, after the GPU was lost. @param {import("./worker.js").Progress} progress */
+function showReturn({ phase }) {
+  if (phase === "ready") showRuns().catch(() => {});
+  else say("status", `Loading ${choice?.name} again…`);
 }
 
 // ---- what runs ----
@@ -202,9 +213,9 @@ async function ask(text) {
 function failed(error, answer, from) {
   const explanation = explain(error);
   const { code } = /** @type {{code?: string}} */ (error);
-  const gone = ["engine_crashed", "gpu_lost", "gpu", "out_of_memory"].includes(code ?? "");
+  const gone = ["engine_crashed", "gpu", "out_of_memory"].includes(code ?? "");
   answer.fail(explanation, (remedy) => {
-    if (remedy !== "models") message.value ||= chat.takeBack(); // to be asked again, one Enter away
+    if (remedy !== "models" && !(remedy === "again" && outcrop)) message.value ||= chat.takeBack(); // to be asked again, one Enter away
     act(remedy, from);
     showButtons();
     message.focus();

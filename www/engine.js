@@ -31,8 +31,10 @@ let trustedUrl;
 export class EngineWorker {
   #worker;
   #nextId = 1;
-  /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void, hooks: Hooks}>} */
+  /** Requests under way. @type {Map<number, {type: string, resolve: (value: any) => void, reject: (error: Error) => void, hooks: Hooks}>} */
   #pending = new Map();
+  /** The last load that worked: its model may be loaded again by itself, which is told as progress too. @type {{id: number, hooks: Hooks} | null} */
+  #loaded = null;
   /** Why nothing can be asked any more. @type {OutcropError | null} */
   #dead = null;
 
@@ -71,7 +73,7 @@ export class EngineWorker {
     const abort = () => this.#worker.postMessage({ type: "abort", id });
     hooks.signal?.addEventListener("abort", abort);
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject, hooks });
+      this.#pending.set(id, { type: message.type, resolve, reject, hooks });
       try {
         this.#worker.postMessage({ ...message, id });
       } catch (error) {
@@ -95,7 +97,10 @@ export class EngineWorker {
   /** @param {Response} data */
   #receive(data) {
     const entry = this.#pending.get(data.id);
-    if (!entry) return;
+    if (!entry) {
+      if (data.type === "progress" && data.id === this.#loaded?.id) this.#loaded.hooks.onProgress?.(data.progress);
+      return;
+    }
     switch (data.type) {
       case "progress":
         entry.hooks.onProgress?.(data.progress);
@@ -108,6 +113,7 @@ export class EngineWorker {
         break;
       case "result":
         this.#pending.delete(data.id);
+        if (entry.type === "load") this.#loaded = { id: data.id, hooks: entry.hooks };
         entry.resolve(data.value);
         break;
       case "error": {

@@ -39,7 +39,7 @@ export { ChatCompletionStream } from "./completions.js";
  *
  * @typedef {object} LoadOptions
  * @property {"auto" | "webgpu" | "cpu"} [backend] "auto", the default: WebGPU where it works, else the CPU; `stats().fallback` says why
- * @property {(progress: Progress) => void} [onProgress]
+ * @property {(progress: Progress) => void} [onProgress] also later, if the GPU is lost and the model is loaded again
  * @property {AbortSignal | null} [signal] ends the load, as in fetch()
  * @property {number} [nCtx] tokens in the context
  * @property {"f32" | "f16"} [kv] how keys and values are stored
@@ -49,7 +49,14 @@ export { ChatCompletionStream } from "./completions.js";
 /** @type {Promise<KnownModel[]> | null} */
 let catalogue = null;
 
-/** A loaded model. Made by {@link Outcrop.load}. */
+/**
+ * A loaded model. Made by {@link Outcrop.load}.
+ *
+ * A GPU can be lost at any time: after sleep, or when its driver restarts. An answer under way then rejects with the code `gpu_lost`, the
+ * model is loaded again by itself, and the same request may be made again at once: it waits until that is done. A GPU that is lost again
+ * within ten minutes is given up for the CPU, or, if `backend` is "webgpu", every later request rejects with `gpu_lost`.
+ * `stats().losses` counts.
+ */
 export class Outcrop {
   #engine;
 

@@ -21,6 +21,9 @@
 //   {type: "abort",  id}                       id: that of the request to end      (none)
 //
 // An aborted load ends with the error `aborted`. An aborted chat ends with a result: what was said so far, `finish_reason: "abort"`.
+// A GPU that is lost (`gpu_lost`) is opened again, and the model loaded again, once and by itself: see lasting.js. Requests that come
+// meanwhile wait. `progress` messages with the load's id then come again, after its result, up to "ready".
+//
 // A load replaces the model that was loaded before. After `free` the worker can load again, or be terminated.
 //
 // ERRORS are `{type: "error", id, error: {code, message}}`. `code` is stable: those of `src/error.rs`, and
@@ -42,6 +45,7 @@
 //   "ready"      the last event of a load that worked
 // If a GPU fails half-way, or its kernels compute wrongly, and `backend` is "auto", the same phases run again with `backend: "cpu"`.
 
+import { Lasting, failure } from "./lasting.js";
 import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
 
 /**
@@ -106,6 +110,7 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {string | null} adapter the GPU in words; null on the CPU
  * @property {GpuStats | null} gpu what runs on the GPU; null on the CPU
  * @property {string | null} fallback why "auto" took the CPU; null if it did not
+ * @property {number} losses how often the GPU was lost, and the model loaded again
  * @property {string} build the wasm build: "simd128"
  * @property {number} threads
  * @property {"f32" | "f16"} kv
@@ -175,8 +180,8 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
 
 /** @type {Promise<unknown> | null} */
 let module = null;
-/** @type {Engine | null} */
-let engine = null;
+const engineOf = () => new Lasting((options, onProgress, signal) => Engine.load(options, onProgress, signal));
+let lasting = engineOf();
 /** Set once the engine has trapped: nothing in its memory can be trusted from then on. @type {ErrorInfo | null} */
 let crashed = null;
 /** Requests under way, by id, and how to end them. @type {Map<number, AbortController>} */
@@ -184,21 +189,6 @@ const pending = new Map();
 
 /** @param {Response} message @param {Transferable[]} [transfer] */
 const post = (message, transfer = []) => self.postMessage(message, { transfer });
-
-/** An error of the protocol's own. @param {string} code @param {string} message */
-const failure = (code, message) => Object.assign(new Error(message), { code });
-
-/** @returns {Engine} */
-function loaded() {
-  if (!engine) throw failure("not_loaded", "no model is loaded");
-  return engine;
-}
-
-/** Frees the model, if there is one. What still runs on it ends at its next token. */
-function release() {
-  engine?.free();
-  engine = null;
-}
 
 // i8x16.popcnt of a splat: the smallest module that only validates where fixed-width SIMD exists.
 const SIMD_PROBE = new Uint8Array([
@@ -225,31 +215,27 @@ async function answer(request, signal) {
   const { id } = request;
   switch (request.type) {
     case "load": {
-      release();
-      const onProgress = (/** @type {Progress} */ progress) => post({ type: "progress", id, progress });
-      const next = await Engine.load(request.options, onProgress, signal);
-      release(); // two loads at once: the last to arrive stays
-      engine = next;
-      return next.stats();
+      return lasting.load(request.options, (progress) => post({ type: "progress", id, progress }), signal);
     }
-    case "chat":
-      return loaded().chat(
-        request.request,
-        (/** @type {string | undefined} */ text, /** @type {ToolCall} */ call) =>
-          post(text === undefined ? { type: "call", id, call } : { type: "delta", id, text }),
-        signal,
-      );
+    case "chat": {
+      let begun = false;
+      const onPart = (/** @type {string | undefined} */ text, /** @type {ToolCall} */ call) => {
+        begun = true;
+        post(text === undefined ? { type: "call", id, call } : { type: "delta", id, text });
+      };
+      return lasting.run((engine) => engine.chat(request.request, onPart, signal), () => begun);
+    }
     case "score":
-      return loaded().score(request.ids, signal);
+      return lasting.run((engine) => engine.score(request.ids, signal));
     case "encode":
-      return loaded().encode(request.text);
+      return (await lasting.get()).encode(request.text);
     case "decode":
-      return loaded().decode(request.ids);
+      return (await lasting.get()).decode(request.ids);
     case "stats":
-      return loaded().stats();
+      return lasting.stats();
     case "bench": {
-      if (!request.options.shape) return loaded().bench(request.options, signal);
-      release(); // two models may not fit
+      if (!request.options.shape) return (await lasting.get()).bench(request.options, signal);
+      lasting.free(); // two models may not fit
       return bench(request.options, (/** @type {any} */ progress) => post({ type: "progress", id, progress }), signal);
     }
     case "models":
@@ -258,7 +244,7 @@ async function answer(request, signal) {
       await delete_model(request.model);
       return null;
     case "free":
-      release();
+      lasting.free();
       return null;
     default:
       throw failure("invalid_request", `unknown message type ${JSON.stringify(/** @type {any} */ (request).type)}`);
@@ -292,7 +278,7 @@ const message = (error) => (error instanceof Error ? error.message : String(erro
 function crash(error) {
   const panic = /** @type {any} */ (globalThis).outcropPanic; // left by the panic hook in api.rs; the trap itself says little
   crashed ??= { code: "engine_crashed", message: `the engine crashed: ${panic ?? message(error)}` };
-  engine = null; // not freed: that would run code of the module that trapped
+  lasting = engineOf(); // the old one is not freed: that would run code of the module that trapped
   for (const id of pending.keys()) post({ type: "error", id, error: crashed });
   pending.clear();
 }

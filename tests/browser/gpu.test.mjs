@@ -1,5 +1,6 @@
 // The GPU path's own promises, in Chromium on its software adapter: what is compiled when, what happens when something is wrong.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { collectErrors, launchChromium, skipWithout, startServer } from "./harness.mjs";
 
@@ -84,6 +85,77 @@ test("a GPU that computes wrongly is found out, and the CPU answers instead", { 
   assert.equal(stats.gpu, null);
   assert.equal(stats.source.kind, "cache", "the model was not downloaded twice");
   assert.equal(await say("What colour is grass?"), "Grass is green.");
+});
+
+// A device that is lost, as far as a test can make it so: the worker keeps its devices where the test can destroy them.
+const KEEPS_DEVICES = `
+  const { requestDevice } = GPUAdapter.prototype;
+  globalThis.devices = [];
+  GPUAdapter.prototype.requestDevice = async function (descriptor) {
+    const device = await requestDevice.call(this, descriptor);
+    globalThis.devices.push(device);
+    return device;
+  };
+`;
+/** @param {import("playwright-core").Worker} worker @returns {Promise<number>} how many devices there have been */
+const lose = (worker) =>
+  worker.evaluate(() => {
+    const { devices } = /** @type {any} */ (globalThis);
+    devices.at(-1).destroy();
+    return devices.length;
+  });
+
+test("a GPU lost between answers is opened again unnoticed; lost again soon, it is given up for the CPU", { skip }, async () => {
+  const worker = await startEngine();
+  await worker.evaluate(KEEPS_DEVICES);
+  await load({ backend: "auto", debug: { software: true } });
+  const stats = () => page.evaluate(() => /** @type {any} */ (window).engine.request({ type: "stats" }));
+  assert.equal(await lose(worker), 1);
+  assert.equal(await say("What colour is grass?"), "Grass is green.");
+  const again = await stats();
+  assert.deepEqual([again.backend, again.losses, again.fallback], ["webgpu", 1, null]);
+  assert.equal(await lose(worker), 2);
+  assert.equal(await say("One dish, two what?"), "The plural of dish is dishes.");
+  const cpu = await stats();
+  assert.deepEqual([cpu.backend, cpu.losses], ["cpu", 2]);
+  assert.match(cpu.fallback, /^the GPU was lost: .*, for the second time$/);
+});
+
+test("a GPU lost in the middle of an answer: the page says so, keeps the chat, loads the model again and asks again", { skip }, async () => {
+  await page.evaluate(() => /** @type {any} */ (window).engine?.close(new Error("done with")));
+  const prompts = JSON.parse(readFileSync(new URL("../../www/models.json", import.meta.url), "utf8")).models[0].examples;
+  const worker = readFileSync(new URL("../../www/worker.js", import.meta.url), "utf8");
+  server.fault("/worker.js", { body: KEEPS_DEVICES + worker });
+  const tab = await browser.newPage();
+  const odd = collectErrors(tab);
+  await tab.goto(`${server.url}?backend=webgpu`);
+  await tab.waitForFunction(() => document.querySelector("#status")?.textContent?.includes("on the GPU"), null, { timeout: 120_000 });
+  const ask = async (/** @type {string} */ text) => {
+    await tab.fill("#message", text);
+    await tab.press("#message", "Enter");
+  };
+  const said = () => tab.$$eval("li.model .body", (bodies) => bodies.map((body) => /** @type {HTMLElement} */ (body).innerText));
+  const answered = (/** @type {number} */ n) =>
+    tab.waitForFunction((n) => document.querySelectorAll("li.model:not([aria-busy])").length === n, n, { timeout: 120_000 });
+  await ask("What colour is grass?");
+  await answered(1);
+  await ask(prompts[6]);
+  const begun = () => Boolean(document.querySelector("li.model[aria-busy] .body")?.textContent);
+  await tab.waitForFunction(begun, null, { polling: 20, timeout: 120_000 });
+  const [engine] = tab.workers();
+  assert.ok(engine);
+  await lose(engine);
+  const button = tab.getByRole("button", { name: "Ask again" });
+  await button.waitFor({ timeout: 60_000 });
+  assert.match(await tab.locator("li.model .card").innerText(), /The graphics processor went away/);
+  assert.equal((await said())[0], "Grass is green.");
+  await button.click();
+  await answered(2);
+  assert.deepEqual(await said(), ["Grass is green.", "Oh sea, you are a friend of mine,\nYour gentle song is like a sign.\nThe birds are singing far and wide,\nbut the sea walks always by my side."]);
+  await tab.waitForFunction(() => document.querySelector("#status")?.textContent?.includes("on the GPU ·"), null, { timeout: 60_000 });
+  assert.equal(await engine.evaluate(() => /** @type {any} */ (globalThis).devices.length), 2);
+  assert.deepEqual(odd, []);
+  server.fault("/worker.js", null);
 });
 
 test("the page reported nothing odd", { skip }, () => {

@@ -32,7 +32,7 @@ export const speed = (rate) => `${rate < 10 ? rate.toFixed(1) : Math.round(rate)
 export const device = (backend) => (backend === "webgpu" ? "GPU" : "CPU");
 
 /**
- * @typedef {"retry" | "cpu" | "models" | "new-chat"} Remedy
+ * @typedef {"retry" | "again" | "cpu" | "models" | "new-chat"} Remedy
  * @typedef {{title: string, text: string, remedies: Remedy[], details: string}} Explanation
  */
 
@@ -124,8 +124,8 @@ const ERRORS = /** @type {any} */ ({
   },
   gpu_lost: {
     title: "The graphics processor went away",
-    text: "That happens after sleep, or when its driver restarts. Your chat is still here: load the model again and go on.",
-    remedies: ["retry", "cpu"],
+    text: "That happens after sleep, or when its driver restarts. Your chat is still here, and the model comes back by itself.",
+    remedies: ["again", "cpu"],
   },
   out_of_memory: {
     title: "Not enough memory",
@@ -182,4 +182,4 @@ export function explain(error) {
 }
 
 /** @type {Record<Remedy, string>} */
-export const REMEDIES = { retry: "Try again", cpu: "Run on the CPU", models: "Choose a model", "new-chat": "New chat" };
+export const REMEDIES = { retry: "Try again", again: "Ask again", cpu: "Run on the CPU", models: "Choose a model", "new-chat": "New chat" };

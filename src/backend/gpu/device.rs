@@ -307,6 +307,12 @@ impl Gpu {
         self.arenas.iter().map(|a| a.size()).sum()
     }
 
+    /// The device is gone for good.
+    pub fn is_lost(&self) -> bool {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*fault, Some(Fault::Lost(_)))
+    }
+
     /// A fault reported since the last call; a lost device stays lost.
     pub(super) fn check(&self) -> Result<()> {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
@@ -539,11 +545,13 @@ fn watch(device: &wgpu::Device) -> Arc<Mutex<Option<Fault>>> {
         set(&slot, new);
     }));
     let slot = fault.clone();
-    device.set_device_lost_callback(move |reason, message| {
-        // Dropping the engine destroys the device; nobody is left to be told.
-        if reason != wgpu::DeviceLostReason::Destroyed {
-            set(&slot, Fault::Lost(message));
-        }
+    device.set_device_lost_callback(move |_, message| {
+        let message = if message.is_empty() {
+            "no reason was given".into()
+        } else {
+            message
+        };
+        set(&slot, Fault::Lost(message));
     });
     fault
 }

@@ -7,7 +7,7 @@ use crate::{
     gguf::GgmlType,
 };
 
-/// Rows of a matrix: more than one workgroup of a matrix-vector product takes, and no multiple of anything.
+/// Rows of a matrix: no multiple of anything.
 const ROWS: u32 = 18;
 /// Rows of a vocabulary: more than one workgroup of the argmax looks at.
 const VOCAB: u32 = 4096 + ROWS;
