@@ -9,13 +9,15 @@ mod gguf_writer;
 
 use gguf_writer::GgufWriter;
 use half::{bf16, f16};
-use outcrop::backend::gpu::GpuOptions;
+use outcrop::backend::gpu::{Forms, GpuOptions, MatvecForm};
 use outcrop::backend::{Backend, KvType, Pass, Want, cpu};
 use outcrop::gguf::{GgmlType, Gguf};
 use outcrop::model::{Loader, Model};
 
 /// Passes of one token, few and many: each has its own kernels on the GPU.
-const PASSES: [usize; 4] = [1, 5, 20, 1];
+const PASSES: &[usize] = &[1, 5, 20, 1];
+/// One token at a time: products of one vector only.
+const TOKENS: &[usize] = &[1; 3];
 
 /// `n` random blocks, of weights within about 0.1.
 fn random_blocks(ty: GgmlType, n: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
@@ -76,11 +78,11 @@ fn load<B: Backend>(bytes: &[u8], backend: B) -> Model<B> {
     pollster::block_on(loader.finish()).expect("a model")
 }
 
-fn logits<B: Backend>(model: &mut Model<B>, kv: KvType) -> Vec<f32> {
-    let ids: Vec<u32> = (0..PASSES.iter().sum::<usize>() as u32).map(|i| i * 71 % 1900).collect();
+fn logits<B: Backend>(model: &mut Model<B>, passes: &[usize], kv: KvType) -> Vec<f32> {
+    let ids: Vec<u32> = (0..passes.iter().sum::<usize>() as u32).map(|i| i * 71 % 1900).collect();
     let mut state = model.new_state(64, kv).expect("a state");
     let (mut all, mut logits, mut pos) = (Vec::new(), Vec::new(), 0);
-    for n in PASSES {
+    for &n in passes {
         let pass = Pass {
             ids: &ids[pos..pos + n],
             pos: pos as u32,
@@ -108,16 +110,16 @@ fn nmse(exact: &[f32], found: &[f32]) -> f64 {
 /// Bounds with f32 activations: f32 keys and values, f16 ones.
 const F32: [f64; 2] = [1e-11, 1e-9];
 
-fn compare<B: Backend>(backend: B, bounds: [f64; 2]) {
+fn compare<B: Backend>(backend: B, passes: &[usize], bounds: [f64; 2]) {
     let bytes = model_of_all_formats();
     let types: std::collections::BTreeSet<_> = Gguf::from_bytes(&bytes).unwrap().tensors.iter().map(|t| t.ty).collect();
     assert_eq!(types.len(), GgmlType::ALL.len());
     let mut reference = load(&bytes, cpu::Reference::new(32));
     let mut model = load(&bytes, backend);
     for (kv, allowed) in [KvType::F32, KvType::F16].into_iter().zip(bounds) {
-        let exact = logits(&mut reference, kv);
+        let exact = logits(&mut reference, passes, kv);
         assert!(exact.iter().all(|l| l.is_finite()));
-        let found = nmse(&exact, &logits(&mut model, kv));
+        let found = nmse(&exact, &logits(&mut model, passes, kv));
         println!("{kv:?} keys and values: NMSE {found:.1e}");
         assert!(
             found <= allowed,
@@ -128,13 +130,13 @@ fn compare<B: Backend>(backend: B, bounds: [f64; 2]) {
 
 #[test]
 fn cpu() {
-    compare(cpu::Cpu::new(32), F32);
+    compare(cpu::Cpu::new(32), PASSES, F32);
 }
 
 /// Five of the thirteen types round activations to 8 bits.
 #[test]
 fn cpu_int8() {
-    compare(cpu::Cpu::int8(32), [1e-3; 2]);
+    compare(cpu::Cpu::int8(32), PASSES, [1e-3; 2]);
 }
 
 #[test]
@@ -145,6 +147,26 @@ fn gpu() {
         ..Default::default()
     };
     if let Some(gpu) = common::gpu::open(options) {
-        compare(gpu, F32);
+        compare(gpu, PASSES, F32);
+    }
+}
+
+/// Ten of the thirteen types round activations to 8 bits in the packed form.
+#[test]
+fn one_token_in_every_form() {
+    for matvec in MatvecForm::ALL {
+        let options = GpuOptions {
+            n_ubatch: 1,
+            default_limits: matvec != MatvecForm::Subgroups,
+            forms: Some(Forms {
+                matvec,
+                ..Forms::default()
+            }),
+            ..Default::default()
+        };
+        println!("{matvec:?}");
+        if let Some(gpu) = common::gpu::open(options) {
+            compare(gpu, TOKENS, if matvec == MatvecForm::Packed { [1e-3; 2] } else { F32 });
+        }
     }
 }

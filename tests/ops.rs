@@ -8,7 +8,7 @@ mod common;
 
 use common::blocks;
 use fastrand::Rng;
-use outcrop::backend::gpu::{Forms, GpuOptions, MatmulForm, Scan};
+use outcrop::backend::gpu::{Forms, GpuOptions, MatmulForm, MatvecForm, Scan};
 use outcrop::backend::{Attention, Backend, Buf, KvType, Mamba, Mat, Norm, Pass, StateShape, Vector, Want, cpu};
 use outcrop::gguf::GgmlType;
 
@@ -536,6 +536,66 @@ fn products_of_every_type() {
         ));
     }
     check(&cases, UBATCH, &[defaults()]);
+}
+
+/// What a token's products run as. Packed products round activations like the CPU's 8-bit path.
+fn forms() -> Vec<(GpuOptions, f64)> {
+    let options = |matvec: MatvecForm| GpuOptions {
+        default_limits: matvec != MatvecForm::Subgroups,
+        forms: Some(Forms {
+            matvec,
+            ..Forms::default()
+        }),
+        ..Default::default()
+    };
+    let bound = |matvec| if matvec == MatvecForm::Packed { ROUNDED } else { PRODUCT };
+    MatvecForm::ALL.map(|form| (options(form), bound(form))).into()
+}
+
+/// Rows that fill no tile, lanes that have nothing to do, rows longer than what the packed form keeps of x at a time.
+#[test]
+fn one_token_in_every_form() {
+    use GgmlType::*;
+    let mut cases = Vec::new();
+    for ty in GgmlType::ALL {
+        cases.push(case(
+            768,
+            Op::NormMatmul {
+                mats: vec![(ty, 100), (ty, 9), (ty, 37)],
+            },
+        ));
+        cases.push(case(1536, Op::MatmulAdd { ty, n_rows: 33 }));
+        cases.push(case(
+            256,
+            Op::Swiglu {
+                gate: ty,
+                up: ty,
+                n_ff: 100,
+            },
+        ));
+    }
+    for ty in [Q4_0, Q8_0, Q4_K, Q6_K] {
+        cases.push(case(2048, Op::NormMatmul { mats: vec![(ty, 1)] }));
+        cases.push(case(4096, Op::MatmulAdd { ty, n_rows: 65 }));
+        cases.push(case(8448, Op::MatmulAdd { ty, n_rows: 17 }));
+    }
+    for n_cols in [32, 96, 1120] {
+        cases.push(case(n_cols, Op::NormMatmul { mats: vec![(Q5_1, 41)] }));
+    }
+    for case in &mut cases {
+        (case.passes, case.shown) = (vec![1, 1, 1], 3);
+    }
+    let want = pollster::block_on(run(cpu::Reference::new(1), &cases, false));
+    let mut failures = Vec::new();
+    for (options, bound) in forms() {
+        let name = format!("{:?}", options.forms.expect("a form").matvec);
+        let Some(gpu) = common::gpu::open(options) else { continue };
+        let began = std::time::Instant::now();
+        let got = pollster::block_on(run(gpu, &cases, true));
+        failures.extend(judge(&name, bound, &cases, &want, &got));
+        println!("{name}: {:.1} s", began.elapsed().as_secs_f32());
+    }
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]

@@ -14,22 +14,98 @@ pub enum MatvecForm {
     /// f32, default limits, sums through workgroup memory.
     #[default]
     Base,
+    /// Sums within subgroups, without workgroup memory. Wants the feature `subgroups`.
+    Subgroups,
+    /// A thread for four rows: for adapters that compute on the CPU.
+    Serial,
+    /// Activations rounded to 8 bits for each 32, integer products. Other numbers than the others give, as those of the CPU's 8-bit path
+    /// are, so it only runs where it is asked for; it wants the language feature `packed_4x8_integer_dot_product`.
+    Packed,
+}
+
+/// Rows of W that a lane of the base form has at a time.
+const LANE_ROWS: u32 = 8;
+
+/// Chunks of x that the packed form keeps at a time (BLOCK of matvec_packed.wgsl).
+const PACKED_CHUNKS: u32 = 256;
+
+/// Tiles of rows in a workgroup of the subgroup form.
+fn tiles(shape: Shape) -> u32 {
+    if shape.add { 2 } else { 4 }
+}
+
+/// Chunks of a row that one step of a lane takes: two where those share a block's scales (STEP of matvec.wgsl).
+fn step(ty: GgmlType) -> u32 {
+    if ty.block_len() == 256 { 2 } else { 1 }
+}
+
+/// Lanes that share the rows of a tile: a row's steps should be a multiple. More lanes make more workgroups of fewer rows, for the
+/// matrices that have few: those that add to the residual stream.
+fn lanes(ty: GgmlType, shape: Shape) -> u32 {
+    let steps = shape.n_chunks.div_ceil(step(ty));
+    let idle = |lanes: &u32| steps.next_multiple_of(*lanes) - steps;
+    let most = if shape.add { 64 } else { 32 };
+    // Of equals the first, so the most.
+    let fitting = [64, 32, 16, 8].into_iter().filter(|&l| l <= most);
+    fitting.min_by_key(idle).unwrap_or(8)
 }
 
 impl MatvecForm {
-    pub(super) const ALL: [MatvecForm; 1] = [MatvecForm::Base];
+    /// All of them.
+    pub const ALL: [MatvecForm; 4] = [
+        MatvecForm::Base,
+        MatvecForm::Subgroups,
+        MatvecForm::Serial,
+        MatvecForm::Packed,
+    ];
+
+    /// The form that runs for a type: weights that are floats already have no integer products.
+    pub(super) fn of(self, ty: GgmlType) -> MatvecForm {
+        match (self, ty) {
+            (MatvecForm::Packed, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16) => MatvecForm::Base,
+            _ => self,
+        }
+    }
+
+    /// Columns of y that a workgroup gives; `glu` halves them.
+    pub(super) fn rows(self, ty: GgmlType, shape: Shape) -> u32 {
+        let rows = match self {
+            MatvecForm::Base | MatvecForm::Packed => 64 / lanes(ty, shape) * LANE_ROWS,
+            MatvecForm::Subgroups => tiles(shape) * LANE_ROWS,
+            MatvecForm::Serial => 16 * 4,
+        };
+        if shape.glu { rows / 2 } else { rows }
+    }
+
+    /// The overrides of its own shader.
+    pub(super) fn constants(self, ty: GgmlType, shape: Shape) -> Constants {
+        match self {
+            MatvecForm::Base => vec![("LANES", lanes(ty, shape).into())],
+            // What x takes of workgroup memory is as long as x, so it is a constant of the pipeline too.
+            MatvecForm::Packed => vec![
+                ("LANES", lanes(ty, shape).into()),
+                ("KEPT", shape.n_chunks.min(PACKED_CHUNKS).into()),
+            ],
+            MatvecForm::Subgroups => vec![("TILES", tiles(shape).into())],
+            MatvecForm::Serial => Vec::new(),
+        }
+    }
 
     /// What a kernel's name has of it.
     pub(super) fn name(self) -> &'static str {
         match self {
             MatvecForm::Base => "",
+            MatvecForm::Subgroups => "_subgroups",
+            MatvecForm::Serial => "_serial",
+            MatvecForm::Packed => "_packed",
         }
     }
 
     /// What a device must have been opened with.
     pub(super) fn needs(self) -> wgpu::Features {
         match self {
-            MatvecForm::Base => wgpu::Features::empty(),
+            MatvecForm::Base | MatvecForm::Serial | MatvecForm::Packed => wgpu::Features::empty(),
+            MatvecForm::Subgroups => wgpu::Features::SUBGROUP,
         }
     }
 }
@@ -102,7 +178,7 @@ impl Forms {
     /// What runs before anything was measured: `software` tells an adapter that computes on the CPU.
     pub fn preferred(_features: wgpu::Features, software: bool) -> Forms {
         Forms {
-            matvec: MatvecForm::Base,
+            matvec: if software { MatvecForm::Serial } else { MatvecForm::Base },
             matmul: if software { MatmulForm::Serial } else { MatmulForm::Base },
         }
     }
@@ -110,11 +186,14 @@ impl Forms {
     /// All that a device opened with `features` can run and that keep f32 arithmetic, the preferred ones first.
     pub fn candidates(features: wgpu::Features, software: bool) -> Vec<Forms> {
         let first = Forms::preferred(features, software);
-        let others = [MatmulForm::Base, MatmulForm::Serial]
+        let matvecs = [MatvecForm::Base, MatvecForm::Subgroups, MatvecForm::Serial].into_iter();
+        let matvecs = matvecs.filter(|&m| m != first.matvec && features.contains(m.needs()));
+        let matmuls = [MatmulForm::Base, MatmulForm::Serial]
             .into_iter()
             .filter(|&m| m != first.matmul);
-        let others = others.map(|matmul| Forms { matmul, ..first });
-        [first].into_iter().chain(others).collect()
+        let matvecs = matvecs.map(|matvec| Forms { matvec, ..first });
+        let matmuls = matmuls.map(|matmul| Forms { matmul, ..first });
+        [first].into_iter().chain(matvecs).chain(matmuls).collect()
     }
 
     /// What runs, family by family: `base` or the name of another form.

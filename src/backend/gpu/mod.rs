@@ -18,6 +18,7 @@ mod ledger;
 mod mark;
 mod mixers;
 mod pace;
+mod pieces;
 mod pipelines;
 mod plan;
 mod prepare;

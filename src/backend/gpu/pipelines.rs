@@ -6,7 +6,10 @@
 //!
 //! Every kernel binds group 0: storage buffers from 0 on, its step's parameters at 8, the pass's at 9.
 
-use super::forms::{Constants, MatmulForm, MatvecForm, Shape};
+use super::{
+    forms::{Constants, MatmulForm, MatvecForm, Shape},
+    pieces::{Floats, kv, quant, shader},
+};
 use crate::{backend::KvType, gguf::GgmlType};
 use std::fmt::Write;
 
@@ -60,40 +63,6 @@ pub(super) enum Access {
     Write,
 }
 
-macro_rules! shader {
-    ($name:literal) => {
-        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
-    };
-}
-
-/// Decoding of a weight format, `chunk` and `chunk_lo`.
-fn quant(ty: GgmlType) -> Vec<&'static str> {
-    use GgmlType::*;
-    let own: &[&str] = match ty {
-        F32 => &[shader!("quant/f32")],
-        F16 => &[shader!("quant/f16")],
-        BF16 => &[shader!("quant/bf16")],
-        Q4_0 => &[shader!("quant/q4_0")],
-        Q4_1 => &[shader!("quant/q4_1")],
-        Q5_0 => &[shader!("quant/fifth"), shader!("quant/q5_0")],
-        Q5_1 => &[shader!("quant/fifth"), shader!("quant/q5_1")],
-        Q8_0 => &[shader!("quant/q8_0")],
-        Q2_K => &[shader!("quant/q2_k")],
-        Q3_K => &[shader!("quant/q3_k")],
-        Q4_K => &[shader!("quant/k_scales"), shader!("quant/q4_k")],
-        Q5_K => &[shader!("quant/k_scales"), shader!("quant/q5_k")],
-        Q6_K => &[shader!("quant/q6_k")],
-    };
-    [&[shader!("run"), shader!("half"), shader!("quant/chunk")], own].concat()
-}
-
-fn kv(ty: KvType) -> &'static str {
-    match ty {
-        KvType::F32 => shader!("kv/f32"),
-        KvType::F16 => shader!("kv/f16"),
-    }
-}
-
 impl Kernel {
     /// Every kernel that a model can ask for, with these state widths.
     pub(super) fn all(d_states: &[u32]) -> Vec<Kernel> {
@@ -101,7 +70,9 @@ impl Kernel {
         for ty in GgmlType::ALL {
             all.push(Kernel::Embed(ty));
             for &shape in Shape::samples(ty) {
-                all.extend(MatvecForm::ALL.map(|form| Kernel::Matvec(ty, form, shape)));
+                for form in MatvecForm::ALL.into_iter().filter(|f| f.of(ty) == *f) {
+                    all.push(Kernel::Matvec(ty, form, shape));
+                }
                 all.push(Kernel::Few(ty, shape));
                 all.extend(MatmulForm::ALL.map(|form| Kernel::Matmul(ty, form, shape)));
             }
@@ -163,15 +134,37 @@ impl Kernel {
         }
     }
 
-    /// The whole WGSL module; its entry point is `main`.
+    /// The whole WGSL module; its entry point is `main`. Tint wants to read that subgroups are used, naga cannot read it yet.
+    pub(super) fn source_for(self, tint: bool) -> String {
+        let enable = tint && self.needs().contains(wgpu::Features::SUBGROUP);
+        let directive = if enable { "enable subgroups;\n" } else { "" };
+        directive.to_owned() + &self.source()
+    }
+
+    /// The module without directives.
     pub(super) fn source(self) -> String {
         let mut out = String::new();
         let pieces: Vec<&str> = match self {
-            Kernel::Embed(t) => [quant(t), vec![shader!("embed")]].concat(),
-            Kernel::Matvec(t, MatvecForm::Base, _) => {
-                [quant(t), vec![shader!("math"), shader!("product"), shader!("matvec")]].concat()
+            Kernel::Embed(t) => [quant(t, Floats::Bytes), vec![shader!("embed")]].concat(),
+            Kernel::Matvec(t, form, _) => {
+                let (how, main): (_, &[_]) = match form {
+                    MatvecForm::Base => (Floats::Bytes, &[shader!("join"), shader!("matvec")]),
+                    MatvecForm::Subgroups => (Floats::Bytes, &[shader!("matvec_subgroups")]),
+                    MatvecForm::Serial => (Floats::Masked, &[shader!("matvec_serial")]),
+                    MatvecForm::Packed => (Floats::Bytes, &[shader!("join"), shader!("matvec_packed")]),
+                };
+                [
+                    quant(t, how),
+                    vec![shader!("math"), shader!("product"), shader!("rows8")],
+                    main.to_vec(),
+                ]
+                .concat()
             }
-            Kernel::Few(t, _) => [quant(t), vec![shader!("math"), shader!("product"), shader!("few")]].concat(),
+            Kernel::Few(t, _) => [
+                quant(t, Floats::Bytes),
+                vec![shader!("math"), shader!("product"), shader!("few")],
+            ]
+            .concat(),
             Kernel::Matmul(t, form, _) => {
                 let own = match form {
                     MatmulForm::Base => vec![shader!("tile_f32"), shader!("matmul")],
@@ -181,7 +174,7 @@ impl Kernel {
                         vec![shader!("tile_f16"), shader!("matmul")]
                     }
                 };
-                [quant(t), vec![shader!("math"), shader!("product")], own].concat()
+                [quant(t, Floats::Bytes), vec![shader!("math"), shader!("product")], own].concat()
             }
             Kernel::Glu => vec![shader!("run"), shader!("math"), shader!("glu")],
             Kernel::GroupNorm => vec![shader!("run"), shader!("group_norm")],
@@ -299,7 +292,8 @@ impl Kernel {
     /// The values of its `override` declarations.
     pub(super) fn constants(self) -> Constants {
         match self {
-            Kernel::Matvec(.., shape) | Kernel::Few(.., shape) | Kernel::Matmul(.., shape) => shape.constants(),
+            Kernel::Matvec(ty, form, shape) => [shape.constants(), form.constants(ty, shape)].concat(),
+            Kernel::Few(.., shape) | Kernel::Matmul(.., shape) => shape.constants(),
             _ => Vec::new(),
         }
     }
@@ -316,7 +310,7 @@ impl Kernel {
     pub(super) fn shader(self) -> Shader {
         Shader {
             name: self.name(),
-            source: self.source(),
+            source: self.source_for(true),
             constants: self.constants(),
             features: self.needs().iter().filter_map(|f| f.as_str()).collect(),
             read_only: self.storage().iter().map(|a| *a == Access::Read).collect(),
@@ -333,7 +327,7 @@ impl Kernel {
         let broken = sabotage.is_some_and(|prefix| self.name().starts_with(prefix));
         let (source, constants) = match broken {
             true => ("@compute @workgroup_size(1) fn main() {}".to_owned(), Vec::new()),
-            false => (self.source(), self.constants()),
+            false => (self.source_for(cfg!(target_arch = "wasm32")), self.constants()),
         };
         let name = self.name();
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {

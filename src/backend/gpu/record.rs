@@ -314,7 +314,11 @@ impl Recorder {
         };
         let groups = |rows: u32| n_rows.div_ceil(rows / per);
         let (kernel, grid) = match self.class {
-            Class::One => (Kernel::Matvec(run.ty, t.forms.matvec, shape), Grid::line(groups(16))),
+            Class::One => {
+                let form = t.forms.matvec.of(run.ty);
+                let groups = n_rows.div_ceil(form.rows(run.ty, shape));
+                (Kernel::Matvec(run.ty, form, shape), Grid::line(groups))
+            }
             Class::Few => (Kernel::Few(run.ty, shape), Grid::TokenTiles { x: groups(16), tile: 8 }),
             Class::Many => {
                 let form = t.forms.matmul.of(run.ty);
