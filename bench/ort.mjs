@@ -35,7 +35,8 @@ const jobs = values.tokens.split(',').flatMap((t) =>
   values.shapes.split(',').map((shape) => {
     const tokens = Number(t);
     const [k, rows] = shape.split('x').map(Number);
-    const most = Math.max(64, Math.floor((Number(values.macs) * 1e6) / (k * tokens * 64)) * 64);
+    // Whole tiles of either engine.
+    const most = Math.max(256, Math.floor((Number(values.macs) * 1e6) / (k * tokens * 128)) * 128);
     const n = Math.min(rows, most);
     return { shape, k, n, tokens, copies: Math.max(1, Math.min(4, Math.floor(1e8 / (k * n * tokens)))), rounds: Number(values.rounds) };
   }),

@@ -30,6 +30,8 @@ mod state;
 mod step;
 mod uniforms;
 mod weights;
+#[cfg(test)]
+mod work;
 
 pub use cost::{Cost, Traffic};
 pub use device::{Gpu, GpuInfo, GpuOptions};
