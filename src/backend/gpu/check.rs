@@ -10,7 +10,13 @@
 mod blocks;
 mod case;
 
-use super::{Gpu, State, ahead::Ahead, device::gpu_error, forms::MatmulForm, pipelines::Kernel};
+use super::{
+    Gpu, State,
+    ahead::Ahead,
+    device::gpu_error,
+    forms::{MatmulForm, MatvecForm},
+    pipelines::Kernel,
+};
 use crate::{
     Error, Result,
     backend::{Backend, Choice, KvType, Pass, Want, cpu::Reference},
@@ -22,16 +28,27 @@ use futures_channel::oneshot;
 
 /// Error power over signal power that f32 sums in any order stay far below, and whatever is wrong far above.
 const MOST: f64 = 1e-8;
-/// The same where factors are rounded to 11 bits.
+/// The same where factors are rounded to 11 bits, and where activations are to 8.
 const MOST_F16: f64 = 1e-5;
-/// Tokens of each pass and what it wants: one of each class, and for a single token both ways to learn what the model would say.
-const PASSES: [(u32, Want); 5] = [
-    (2, Want::Nothing),
-    (1, Want::Token),
-    (1, Want::Chosen(1)),
-    (17, Want::Nothing),
-    (MANY, Want::Nothing),
+const MOST_PACKED: f64 = 1e-3;
+/// Tokens of each pass, what it wants, and how a token is chosen: passes of each class, and for a single token all ways to learn what the
+/// model would say.
+const PASSES: [(u32, Want, &Choice<'static>); 6] = [
+    (2, Want::Nothing, &Choice::GREEDY),
+    (1, Want::Token, &Choice::GREEDY),
+    (1, Want::Chosen(1), &Choice::GREEDY),
+    (1, Want::Chosen(1), &LIKELIEST),
+    (17, Want::Nothing, &Choice::GREEDY),
+    (MANY, Want::Nothing, &Choice::GREEDY),
 ];
+/// A draw that the cut to one candidate decides: so hot that without it any token might come.
+const LIKELIEST: Choice<'static> = Choice {
+    greedy: false,
+    temperature: 1e6,
+    top_k: 1,
+    n_vocab: case::VOCAB,
+    ..Choice::GREEDY
+};
 /// More than a chunk of the Mamba recurrence: a sequence of its own, of the mixers alone.
 const MANY: u32 = 70;
 /// Tokens before them.
@@ -55,7 +72,7 @@ pub(super) async fn run(gpu: &mut Gpu, cases: &Cases, kv: KvType, n_ctx: u32) ->
 
     let mut pos = BEFORE;
     let mut kernels = Vec::new();
-    for (n, want) in PASSES {
+    for (n, want, choice) in PASSES {
         if n == MANY {
             (state, exact_state, pos) = (small.new_state(&shape)?, exact.new_state(&shape)?, 0);
         }
@@ -84,12 +101,12 @@ pub(super) async fn run(gpu: &mut Gpu, cases: &Cases, kv: KvType, n_ctx: u32) ->
         }
         if let Want::Chosen(_) = want {
             let picks = ops.iter().zip(&mut kernels).filter(|(op, _)| op.output().is_none());
-            picks.for_each(|(_, kernels)| kernels.push(Kernel::Greedy));
+            picks.for_each(|(_, kernels)| kernels.extend(Kernel::choosing(choice.greedy)));
         }
         if let Some(wrong) = small.compile(kernels.concat()).await? {
             return Ok(Some(wrong));
         }
-        let token = match small.token(&mut state, &pass).await {
+        let token = match small.token(&mut state, &pass, choice).await {
             Err(Error::NonFiniteLogits) => None,
             token => token?,
         };
@@ -108,8 +125,7 @@ pub(super) async fn run(gpu: &mut Gpu, cases: &Cases, kv: KvType, n_ctx: u32) ->
                 None => (exact.last_logits(), exact.last_logits().len() as u32),
             };
             let off = worst(op, &ids, found, values, width);
-            let f16 = |k: &Kernel| matches!(k, Kernel::Matmul(_, MatmulForm::F16, ..));
-            let most = if kernels.iter().any(f16) { MOST_F16 } else { MOST };
+            let most = kernels.iter().map(|k| allowed(*k)).fold(MOST, f64::max);
             if off > most || off.is_nan() || (op.output().is_none() && token != exact_token) {
                 let names: Vec<String> = kernels.iter().map(|k| k.name()).collect();
                 let tokens = if n == 1 { "a token" } else { "several tokens" };
@@ -126,6 +142,15 @@ pub(super) async fn run(gpu: &mut Gpu, cases: &Cases, kv: KvType, n_ctx: u32) ->
         pos += n;
     }
     Ok(None)
+}
+
+/// Error power over signal power that is still right.
+fn allowed(kernel: Kernel) -> f64 {
+    match kernel {
+        Kernel::Matmul(_, MatmulForm::F16, ..) => MOST_F16,
+        Kernel::Matvec(_, MatvecForm::Packed, ..) => MOST_PACKED,
+        _ => MOST,
+    }
 }
 
 /// The larger error of those of plain and of faint weights: error power over signal power.
@@ -160,13 +185,13 @@ impl Gpu {
     }
 
     /// The token of a pass, however it is to be told.
-    async fn token(&mut self, state: &mut State, pass: &Pass<'_>) -> Result<Option<u32>> {
+    async fn token(&mut self, state: &mut State, pass: &Pass<'_>, choice: &Choice<'_>) -> Result<Option<u32>> {
         if !matches!(pass.want, Want::Chosen(_)) {
             return self.end(state, pass, &mut Vec::new()).await;
         }
-        if !self.begin_reply(state, &Choice::GREEDY).await? {
+        if !self.begin_reply(state, choice).await? {
             return Err(Error::Gpu {
-                what: "it takes no greedy replies".into(),
+                what: "it chooses no tokens".into(),
             });
         }
         self.end(state, pass, &mut Vec::new()).await?;

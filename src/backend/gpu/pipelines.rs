@@ -134,6 +134,15 @@ impl Kernel {
         }
     }
 
+    /// What chooses the token of a reply, which is in no pass.
+    pub(super) fn choosing(greedy: bool) -> Vec<Kernel> {
+        use Kernel::{Greedy, SampleBins, SampleCut, SampleDraw, SampleMax};
+        match greedy {
+            true => vec![Greedy],
+            false => vec![SampleMax, SampleBins, SampleCut, SampleDraw],
+        }
+    }
+
     /// The whole WGSL module; its entry point is `main`. Tint wants to read that subgroups are used, naga cannot read it yet.
     pub(super) fn source_for(self, tint: bool) -> String {
         let enable = tint && self.needs().contains(wgpu::Features::SUBGROUP);

@@ -46,9 +46,7 @@ impl Gpu {
     pub(super) fn begin_ahead(&mut self, shape: &StateShape, mut ops: impl FnMut(&mut Self)) -> Result<()> {
         self.seal()?;
         self.census = Some(Cases::default());
-        // Decode's own, which is in no pass.
-        use Kernel::{Greedy, SampleBins, SampleCut, SampleDraw, SampleMax};
-        let mut kernels = vec![Greedy, SampleMax, SampleBins, SampleCut, SampleDraw];
+        let mut kernels = [true, false].map(Kernel::choosing).concat();
         for class in [Class::Many, Class::Few, Class::One] {
             self.recording = Some(Recorder::new(class, shape.kv_type, shape.n_ctx));
             ops(self);

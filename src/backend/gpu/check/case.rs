@@ -10,7 +10,7 @@ use crate::{
 /// Rows of a matrix: no multiple of anything.
 const ROWS: u32 = 18;
 /// Rows of a vocabulary: more than one workgroup of the argmax looks at.
-const VOCAB: u32 = 4096 + ROWS;
+pub(super) const VOCAB: u32 = 4096 + ROWS;
 /// Key/value heads: enough to take the wrong one.
 const KV_HEADS: u32 = 2;
 /// Ids that the embedding is asked for are below this.
