@@ -9,7 +9,7 @@ use outcrop::{
     Error,
     backend::{
         Backend,
-        gpu::{Gpu, GpuOptions},
+        gpu::{Forms, Gpu, GpuOptions, MatvecForm},
     },
     generate::{FinishReason, Host, NativeHost, Options, Reply, Session},
     text::ChatRequest,
@@ -18,10 +18,16 @@ use serde_json::json;
 
 /// A session on whatever adapter there is; a software one will do.
 fn gpu(n_ubatch: u32, n_ctx: u32) -> Option<Session<Gpu>> {
-    let options = GpuOptions {
-        n_ubatch,
-        ..GpuOptions::default()
-    };
+    with(
+        GpuOptions {
+            n_ubatch,
+            ..GpuOptions::default()
+        },
+        n_ctx,
+    )
+}
+
+fn with(options: GpuOptions, n_ctx: u32) -> Option<Session<Gpu>> {
     match pollster::block_on(Gpu::new(options)) {
         Ok(gpu) => Some(open(gpu, n_ctx)),
         Err(Error::NoGpu { what }) => {
@@ -51,6 +57,36 @@ fn golden_answers_on_gpu() {
                 reply.text
             );
             assert_eq!(reply.text, case["completion"]);
+        }
+    }
+}
+
+/// The same tokens, whatever form the products take; packed ones round, but not so much that these answers change.
+#[test]
+fn greedy_answers_in_every_form() {
+    for matvec in MatvecForm::ALL {
+        let options = GpuOptions {
+            n_ubatch: 64,
+            forms: Some(Forms {
+                matvec,
+                ..Forms::default()
+            }),
+            ..GpuOptions::default()
+        };
+        let Some(mut session) = with(options, 1024) else { return };
+        for case in golden().iter().step_by(9) {
+            let options = Options {
+                max_tokens: Some(160),
+                ..Options::default()
+            };
+            let reply = chat(&mut session, &NativeHost::new(), &request(case), &options).unwrap();
+            assert_eq!(
+                reply.ids,
+                ids(&case["completion_ids"]),
+                "{matvec:?}, {}: {:?}",
+                case["category"],
+                reply.text
+            );
         }
     }
 }

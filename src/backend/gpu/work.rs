@@ -1,6 +1,8 @@
 //! What a thread of a kernel's inner loop loads for a multiply-add, counted from the shader itself; and the same of other engines'
 //! kernels, for which ours must not be worse. A real GPU's time is not among the things that a software adapter can show.
 
+mod matvec;
+
 use super::{
     forms::{MatmulForm, Shape},
     pipelines::Kernel,
@@ -40,6 +42,8 @@ impl Work {
 struct Counter<'a> {
     module: &'a Module,
     info: &'a ModuleInfo,
+    /// Rounds of loops whose end is no literal.
+    otherwise: Option<f64>,
 }
 
 impl Counter<'_> {
@@ -84,8 +88,12 @@ impl Counter<'_> {
         info[e].ty.inner_with(&self.module.types).size(self.module.to_ctx())
     }
 
-    /// Rounds of a loop that counts up to a literal.
-    fn rounds(f: &Function, body: &Block) -> f64 {
+    /// Rounds of a loop that counts up to a literal, or to one more than where it starts.
+    fn rounds(&self, f: &Function, body: &Block) -> f64 {
+        let literal = |e: Handle<Expression>| match f.expressions[e] {
+            Expression::Literal(Literal::U32(n)) => Some(n),
+            _ => None,
+        };
         // The condition is the first thing that the body emits.
         let emitted = body.iter().filter_map(|s| match s {
             Statement::Emit(range) => Some(range.clone()),
@@ -97,12 +105,19 @@ impl Counter<'_> {
                 right,
                 ..
             } = f.expressions[e]
-                && let Expression::Literal(Literal::U32(n)) = f.expressions[right]
             {
-                return f64::from(n);
+                let end = match f.expressions[right] {
+                    Expression::Binary {
+                        op: BinaryOperator::Add,
+                        right: more,
+                        ..
+                    } => literal(more),
+                    _ => literal(right),
+                };
+                return end.map(f64::from).or(self.otherwise).expect("a loop to something known");
             }
         }
-        panic!("a loop to something unknown")
+        panic!("a loop without an end")
     }
 
     fn block(&self, f: &Function, info: &FunctionInfo, block: &Block) -> Work {
@@ -130,7 +145,7 @@ impl Counter<'_> {
                     Some(yes) => self.block(f, info, if yes { accept } else { reject }),
                     None => self.block(f, info, accept).plus(self.block(f, info, reject), 1.0),
                 },
-                Statement::Loop { body, .. } => Work::default().plus(self.block(f, info, body), Self::rounds(f, body)),
+                Statement::Loop { body, .. } => Work::default().plus(self.block(f, info, body), self.rounds(f, body)),
                 _ => Work::default(),
             };
             sum = sum.plus(work, 1.0);
@@ -150,6 +165,7 @@ fn chunk_of(kernel: Kernel) -> (Work, u32) {
     let counter = Counter {
         module: &module,
         info: &info,
+        otherwise: None,
     };
     let entry = &module.entry_points[0];
     let (f, info) = (&entry.function, info.get_entry_point(0));
