@@ -71,7 +71,7 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     })
     .await?;
     let info = gpu.info().clone();
-    let n_ctx = args.work.prompt + args.work.tokens + 1;
+    let n_ctx = args.work.prompt + args.work.tokens.max(48) + 1;
     let (host, kv) = (NativeHost::new(), KvType::F16);
     let (name, mut sequence) = match &args.model {
         Some(path) => (
@@ -105,6 +105,10 @@ fn table(r: &Report) {
     eprintln!(
         "dispatches  {:10} a token, {} submits",
         r.dispatches_per_token, r.submits_per_token
+    );
+    eprintln!(
+        "token loop  {:10.3} of the time of the same submits unread, {} tokens a submit; {:.3} ms a token to encode",
+        r.token_loop.loop_ratio, r.token_loop.tokens_per_submit, r.token_loop.encode_ms_per_token
     );
     eprintln!("traffic     {:10.1} MB a token", r.bytes_per_token.total() as f64 / 1e6);
     eprintln!(

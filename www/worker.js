@@ -144,6 +144,10 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {number} decode_tps tokens a second
  * @property {number} dispatches_per_token
  * @property {number} submits_per_token
+ * @property {number} tokens_per_submit
+ * @property {number} loop_ratio time a token, over that of the same submits with nothing read back
+ * @property {number} host_ms_per_token encoding, submitting and asking for the tokens
+ * @property {number} encode_ms_per_token encoding alone
  * @property {{weights: number, state: number, kv: number, activations: number}} bytes_per_token
  * @property {number} copy_gbps gigabytes a second, read and written, of a plain copy
  * @property {number} share_of_copy bytes moved while decoding, of what the copy moves

@@ -86,7 +86,7 @@ impl Request {
         .await?;
         let (name, software) = (gpu.info().name.clone(), gpu.info().software);
         let adapter = adapter_words().await.unwrap_or(name);
-        let n_ctx = self.prompt + self.tokens + 1;
+        let n_ctx = self.prompt + self.tokens.max(48) + 1;
         let mut sequence = bench::stand_in(&host, gpu, shape, n_ctx, KvType::F16, |loaded, total| {
             report(Event { loaded, total });
         })

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Shape, feed};
+use super::{Loop, Shape, feed, pace};
 use crate::{
     Error, Result,
     backend::{
@@ -42,6 +42,9 @@ pub struct Report {
     pub dispatches_per_token: u32,
     /// Submits of one token.
     pub submits_per_token: f64,
+    /// What the host costs.
+    #[serde(flatten)]
+    pub token_loop: Loop,
     /// What one token moves, in the middle of those written.
     pub bytes_per_token: Traffic,
     /// Gigabytes a second, read and written, of a plain copy on this device.
@@ -109,6 +112,9 @@ pub async fn speed<H: Host>(host: &H, sequence: &mut Sequence<Gpu>, work: Work) 
     }
     let (prefill_tps, decode_tps) = (median(prefill), median(decode));
     let pos = prompt + tokens / 2;
+    // Three submits have to fit as well.
+    let room = (sequence.n_ctx() as u32).saturating_sub(prompt);
+    let token_loop = pace::token_loop(host, sequence, (room / 3).clamp(1, 16), prompt, repeats).await?;
     let (model, state) = sequence.lend();
     let gpu = &mut model.backend;
     let dispatches_per_token = gpu.dispatches();
@@ -123,7 +129,8 @@ pub async fn speed<H: Host>(host: &H, sequence: &mut Sequence<Gpu>, work: Work) 
         prefill_tps,
         decode_tps,
         dispatches_per_token,
-        submits_per_token: 1.0,
+        submits_per_token: 1.0 / f64::from(token_loop.tokens_per_submit),
+        token_loop,
         bytes_per_token,
         copy_gbps: copy / 1e9,
         share_of_copy: bytes_per_token.total() as f64 * decode_tps / copy,
@@ -131,7 +138,7 @@ pub async fn speed<H: Host>(host: &H, sequence: &mut Sequence<Gpu>, work: Work) 
     })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => 0.0,

@@ -202,6 +202,11 @@ impl<B: Backend> Sequence<B> {
             return Ok(out);
         }
         let cached = self.resume(prompt)?;
+        if self.begin_reply(&Choice::GREEDY).await? {
+            self.prefill(host, &prompt[cached..], Want::Chosen(1)).await?;
+            self.go_on(host, &mut out, n).await?;
+            return Ok(out);
+        }
         let mut next = self.prefill(host, &prompt[cached..], Want::Token).await?;
         while let Some(id) = next {
             out.push(id);
@@ -211,6 +216,25 @@ impl<B: Backend> Sequence<B> {
             next = self.step(host, &[id], Want::Token).await?;
         }
         Ok(out)
+    }
+
+    /// The rest of `n` tokens that the device chooses, 16 a submit.
+    async fn go_on<H: Host>(&mut self, host: &H, out: &mut Vec<u32>, n: usize) -> Result<()> {
+        let (mut asked, mut made) = (1, Vec::new());
+        while out.len() < n {
+            host.breathe().await;
+            if host.cancelled() {
+                return Err(Error::Aborted);
+            }
+            while asked < n && self.queued < self.depth() {
+                let more = (n - asked).min(16);
+                self.queue(asked - out.len().max(1), more as u32).await?;
+                asked += more;
+            }
+            self.fetch(&mut made).await?;
+            out.extend(made.drain(..).map(|token| token.id));
+        }
+        Ok(())
     }
 
     /// Feeds a prompt, or what the state lacks of it, in batches; `want` is for its last token. Whatever happens, what the state
@@ -248,17 +272,17 @@ impl<B: Backend> Sequence<B> {
     ///
     /// # Errors
     /// The backend's.
-    pub(super) async fn begin_reply(&mut self, choice: &Choice<'_>) -> Result<bool> {
+    pub async fn begin_reply(&mut self, choice: &Choice<'_>) -> Result<bool> {
         self.model.backend.begin_reply(&mut self.state, choice).await
     }
 
     /// Passes that may be queued at a time.
-    pub(super) fn depth(&self) -> usize {
+    pub fn depth(&self) -> usize {
         self.model.backend.depth()
     }
 
     /// Passes that were queued and not fetched.
-    pub(super) fn queued(&self) -> usize {
+    pub fn queued(&self) -> usize {
         self.queued
     }
 
@@ -266,7 +290,7 @@ impl<B: Backend> Sequence<B> {
     ///
     /// # Errors
     /// [`Error::ContextFull`], or the backend's.
-    pub(super) async fn queue(&mut self, ahead: usize, n: u32) -> Result<()> {
+    pub async fn queue(&mut self, ahead: usize, n: u32) -> Result<()> {
         let pos = self.consumed.len() + ahead;
         let needed = pos + n as usize;
         if needed > self.n_ctx {
@@ -290,7 +314,7 @@ impl<B: Backend> Sequence<B> {
     ///
     /// # Errors
     /// As [`Backend::fetch`]; tokens before the first invalid number are in `made`.
-    pub(super) async fn fetch(&mut self, made: &mut Vec<Made>) -> Result<()> {
+    pub async fn fetch(&mut self, made: &mut Vec<Made>) -> Result<()> {
         let first = made.len();
         self.queued -= 1;
         let fetched = self.model.backend.fetch(made).await;

@@ -66,6 +66,9 @@ function show(r) {
   console.log(`prefill     ${r.prefill_tps.toFixed(2)} tokens/s (${r.prompt} tokens, median of ${r.repeats})`);
   console.log(`decode      ${r.decode_tps.toFixed(2)} tokens/s (${r.tokens} tokens)`);
   console.log(`dispatches  ${r.dispatches_per_token} a token, ${r.submits_per_token} submits`);
+  console.log(
+    `token loop  ${r.loop_ratio.toFixed(3)} of the time of the same submits unread, ${r.tokens_per_submit} tokens a submit; ${r.host_ms_per_token.toFixed(3)} ms a token at the host`,
+  );
   console.log(`traffic     ${(moved / 1e6).toFixed(1)} MB a token`);
   console.log(`copy        ${r.copy_gbps.toFixed(2)} GB/s; decoding moves ${(r.share_of_copy * 100).toFixed(1)} % of that`);
   const all = r.ops.reduce((sum, op) => sum + op.ms, 0);

@@ -6,14 +6,15 @@
 use super::{
     Gpu, State,
     choose::{self, Sampling},
-    plan::{Part, Ready, SLOT, encode},
+    pace::now_ms,
+    plan::{Part, Plan, Ready, SLOT, encode},
     readback::Ring,
     step::Class,
     uniforms,
 };
 use crate::{
     Error, Result,
-    backend::{Choice, Made, Pass},
+    backend::{Choice, Made, Pass, Want},
 };
 use bytemuck::Zeroable;
 
@@ -41,6 +42,8 @@ pub(super) struct Reply {
     cold: bool,
     /// Tokens of the reply that were fetched.
     fetched: u32,
+    /// Time that the last submit took to encode.
+    encode_ms: f64,
 }
 
 const TAPE_BYTES: u64 = size_of::<uniforms::Tape>() as u64;
@@ -66,6 +69,7 @@ impl Reply {
             greedy: true,
             cold: true,
             fetched: 0,
+            encode_ms: 0.0,
         }
     }
 
@@ -124,25 +128,64 @@ impl Gpu {
             self.write_run(SLOT, 1, pass.pos, n_ids - 1);
             self.submit_body(plan, n_ids, pass.pos, None);
         }
+        let start_ms = now_ms();
         let mut encoder = self.device.create_command_encoder(&Default::default());
         Gpu::encode_mark(&mut encoder, state);
         let plan = state.plans[class].as_ref().expect("recorded by the first pass");
-        {
-            let mut compute = encoder.begin_compute_pass(&Default::default());
-            for pos in pass.pos..pass.pos + n {
-                if n_ids == 0 {
-                    self.dispatched += plan.encode(&mut compute, Part::Body, 0..plan.len(Part::Body), 1, pos);
-                }
-                self.dispatched += plan.encode(&mut compute, Part::Head, 0..plan.len(Part::Head), 1, pos);
-                for steps in self.reply.steps() {
-                    self.dispatched += encode(&mut compute, steps, 1, pos);
-                }
-            }
-        }
+        self.dispatched = self.encode_tokens(&mut encoder, plan, pass, n) / n;
         self.reply.ring.copy(&mut encoder, &self.reply.tape, TAPE_BYTES);
-        let submission = self.queue.submit([encoder.finish()]);
+        let commands = encoder.finish();
+        self.reply.encode_ms = now_ms() - start_ms;
+        let submission = self.queue.submit([commands]);
         self.reply.ring.submitted(submission, TAPE_BYTES);
         self.check()
+    }
+
+    /// Encodes `n` tokens: each a body, unless the first's has run with its ids, then the head and the choice. The dispatches.
+    fn encode_tokens(&self, encoder: &mut wgpu::CommandEncoder, plan: &Plan, pass: &Pass<'_>, n: u32) -> u32 {
+        let mut compute = encoder.begin_compute_pass(&Default::default());
+        let mut dispatched = 0;
+        for pos in pass.pos..pass.pos + n {
+            if pass.ids.is_empty() {
+                dispatched += plan.encode(&mut compute, Part::Body, 0..plan.len(Part::Body), 1, pos);
+            }
+            dispatched += plan.encode(&mut compute, Part::Head, 0..plan.len(Part::Head), 1, pos);
+            for steps in self.reply.steps() {
+                dispatched += encode(&mut compute, steps, 1, pos);
+            }
+        }
+        dispatched
+    }
+
+    /// Milliseconds that the last submit of chosen tokens took to encode. Software drivers run the work while it is submitted, so
+    /// this is all that they show of the host's own time.
+    pub fn encode_ms(&self) -> f64 {
+        self.reply.encode_ms
+    }
+
+    /// Goes on with a reply as submits of `n` tokens do that are read back, but reads nothing: for measuring what that costs.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub async fn decode_unread(&mut self, state: &mut State, pos: u32, n: u32, submits: u32) -> Result<()> {
+        self.grow_kv(state, pos + n * submits)?;
+        let Some(plan) = &state.plans[Class::One as usize] else {
+            return Err(Error::InvalidRequest {
+                what: "no token was decoded on this state".into(),
+            });
+        };
+        for i in 0..submits {
+            let pass = Pass {
+                ids: &[],
+                pos: pos + i * n,
+                want: Want::Chosen(n),
+            };
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            self.encode_tokens(&mut encoder, plan, &pass, n);
+            self.queue.submit([encoder.finish()]);
+        }
+        self.mark_work();
+        self.idle().await
     }
 
     /// Makes the steps that the reply needs and that were not made yet.
