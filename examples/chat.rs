@@ -8,7 +8,7 @@
 //!     --seed N             repeatable draws
 //!     --max-tokens N       longest reply
 //!     --n-ctx N            tokens that the conversation may have (4096, or what the model was trained for if less)
-//!     --kv f32|f16         type of keys and values (f32)
+//!     --kv f32|f16|q8_0   type of keys and values (f32)
 //! ```
 //!
 //! Ctrl-C stops the reply, between replies it leaves. `/new` starts another conversation. The reply goes to stdout, all else to
@@ -85,11 +85,8 @@ fn parse() -> Result<Args, Box<dyn Error>> {
             Long("max-tokens") => args.options.max_tokens = Some(parser.value()?.parse()?),
             Long("n-ctx") => args.n_ctx = Some(parser.value()?.parse()?),
             Long("kv") => {
-                args.kv = match parser.value()?.string()?.as_str() {
-                    "f32" => KvType::F32,
-                    "f16" => KvType::F16,
-                    other => return Err(format!("--kv {other}: it must be f32 or f16").into()),
-                }
+                let name = parser.value()?.string()?;
+                args.kv = KvType::from_name(&name).ok_or_else(|| format!("--kv {name}: it must be f32, f16 or q8_0"))?;
             }
             _ => return Err(arg.unexpected().into()),
         }

@@ -6,7 +6,7 @@
 //!     --out L.f32       little-endian f32 logits, [n_vocab] for every position of every sequence in turn
 //!     --greedy N        print the next N greedy ids of each sequence as JSON; ends of text do not end it
 //!     --ubatch N        most tokens in a pass (512)
-//!     --kv f32|f16      type of keys and values (f32)
+//!     --kv f32|f16|q8_0 type of keys and values (f32)
 //! ```
 //!
 //! Errors go to stderr, with exit code 1.
@@ -70,11 +70,8 @@ fn parse() -> Result<Args, Box<dyn Error>> {
             Long("greedy") => args.greedy = Some(parser.value()?.parse()?),
             Long("ubatch") => args.ubatch = parser.value()?.parse()?,
             Long("kv") => {
-                args.kv = match parser.value()?.string()?.as_str() {
-                    "f32" => KvType::F32,
-                    "f16" => KvType::F16,
-                    other => return Err(format!("--kv {other}: it must be f32 or f16").into()),
-                }
+                let name = parser.value()?.string()?;
+                args.kv = KvType::from_name(&name).ok_or_else(|| format!("--kv {name}: it must be f32, f16 or q8_0"))?;
             }
             _ => return Err(arg.unexpected().into()),
         }

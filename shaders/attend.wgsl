@@ -2,12 +2,11 @@
 // Running softmax over tiles of 64 keys: a thread scores one key for the four heads, then owns a quad of the values.
 // A single token's context is split into spans over workgroups (attend_join puts them together); a batch has workgroups enough.
 
-@group(0) @binding(1) var<storage, read> keys: array<Packed>;           // [capacity, n_head_kv * d_head]
-@group(0) @binding(2) var<storage, read> values: array<Packed>;         // [capacity, n_head_kv * d_head]
+@group(0) @binding(1) var<storage, read> keys: array<Packed>; // [capacity, a row of kv/<type>.wgsl]
+@group(0) @binding(2) var<storage, read> values: array<Packed>; // [capacity, a row of kv/<type>.wgsl]
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;     // [n, n_head * d_head]
 @group(0) @binding(4) var<storage, read_write> spans: array<vec4<f32>>; // [span, n_head, d_head quads + 1: (max, sum, 0, 0)]
 
-const SPAN: u32 = 256u;       // keys a workgroup takes when the context is split
 const QUADS: u32 = 64u;       // widest slice of a head that one workgroup owns
 const LOWEST: f32 = -3.0e38;
 
@@ -29,10 +28,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: ve
     let n_live = min(4u, heads - tile * 4u);
     let token = wid.y;
     let split = size.z > 1u;
-    let end = select(run.pos + token + 1u, min(run.pos + token + 1u, (wid.z + 1u) * SPAN), split);
-    let begin = select(0u, wid.z * SPAN, split);
+    let end = select(run.pos + token + 1u, min(run.pos + token + 1u, (wid.z + 1u) * span()), split);
+    let begin = select(0u, wid.z * span(), split);
 
-    let width = op.n_head_kv * op.d_head;
     let q = token * op.qkv_stride + head * op.d_head;
     // Lanes without a head score the last one again.
     let q1 = q + min(1u, n_live - 1u) * op.d_head;
@@ -56,10 +54,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: ve
         let count = min(64u, end - base);
         var s = vec4(LOWEST);
         if local < count {
-            let k0 = (base + local) * width + head_kv * op.d_head;
             s = vec4(0.0);
             for (var i = 0u; i < op.d_head; i++) {
-                let k = quad_of(keys[k0 + i]);
+                let k = key_quad(base + local, head_kv * op.d_head + i);
                 s += vec4(dot(qkv[q + i], k), dot(qkv[q1 + i], k), dot(qkv[q2 + i], k), dot(qkv[q3 + i], k));
             }
             s *= op.scale;
@@ -83,7 +80,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) size: ve
         if busy {
             for (var i = way; i < count; i += ways) {
                 let e = score[i];
-                let v = quad_of(values[(base + i) * width + head_kv * op.d_head + slice * QUADS + quad]);
+                let v = value_quad(base + i, head_kv * op.d_head + slice * QUADS + quad);
                 sum += e;
                 acc0 += e.x * v;
                 acc1 += e.y * v;

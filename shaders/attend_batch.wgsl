@@ -2,8 +2,8 @@
 // goes through the keys 64 at a time with a running softmax. So a key or value is loaded and decoded once for 32 queries.
 // A thread scores 4 queries x 4 keys, then owns a quad of the result for its 4 queries: `quad` of queries and `lane` in both.
 
-@group(0) @binding(1) var<storage, read> keys: array<Packed>;       // [capacity, n_head_kv * d_head]
-@group(0) @binding(2) var<storage, read> values: array<Packed>;     // [capacity, n_head_kv * d_head]
+@group(0) @binding(1) var<storage, read> keys: array<Packed>; // [capacity, a row of kv/<type>.wgsl]
+@group(0) @binding(2) var<storage, read> values: array<Packed>; // [capacity, a row of kv/<type>.wgsl]
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // [n, n_head * d_head]
 
 const ROWS: u32 = 32u;  // queries
@@ -29,7 +29,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
 
     let quad = local / 16u;
     let lane = local % 16u;
-    let width = op.n_head_kv * op.d_head;
     let kv0 = head_kv * op.d_head;
     // Query r is head r % packed_heads of token r / packed_heads; those that are not there repeat the last one.
     let rows = vec4(quad, quad + 8u, quad + 16u, quad + 24u);
@@ -61,7 +60,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 let key = base + e / 4u;
                 var k = vec4(0.0);
                 if key < end && d < op.d_head {
-                    k = quad_of(keys[key * width + kv0 + d]);
+                    k = key_quad(key, kv0 + d);
                 }
                 kv_tile[e / 4u * 5u + e % 4u] = k;
             }
@@ -115,7 +114,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 let v_key = base + k0 + e / QUADS;
                 kv_tile[e] = vec4(0.0);
                 if v_key < end && d < op.d_head {
-                    kv_tile[e] = quad_of(values[v_key * width + kv0 + d]);
+                    kv_tile[e] = value_quad(v_key, kv0 + d);
                 }
             }
             workgroupBarrier();

@@ -3,14 +3,12 @@
 @group(0) @binding(1) var<storage, read> spans: array<vec4<f32>>;   // [span, n_head, d_head quads + 1: (max, sum, 0, 0)]
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // [1, n_head * d_head]
 
-const SPAN: u32 = 256u;
-
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     if run.n == 0u {
         return;
     }
-    let n_span = (run.pos + SPAN) / SPAN; // of pos + 1 keys
+    let n_span = (run.pos + span()) / span(); // of pos + 1 keys
     let stride = op.n_head * (op.d_head + 1u);
     let base = wid.x * (op.d_head + 1u);
     var top = -3.0e38;

@@ -5,12 +5,11 @@
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let width = op.n_head_kv * op.d_head;
-    if id.x >= width || id.y >= run.n {
+    if id.x >= kv_width() || id.y >= run.n {
         return;
     }
     let src = id.y * op.qkv_stride + op.n_head * op.d_head + id.x;
-    let dst = (run.pos + id.y) * width + id.x;
+    let dst = (run.pos + id.y) * kv_width() + id.x;
     keys[dst] = packed(qkv[src]);
-    values[dst] = packed(qkv[src + width]);
+    values[dst] = packed(qkv[src + kv_width()]);
 }

@@ -236,10 +236,7 @@ impl Inner {
             fallback,
             build: BUILD,
             threads: 1,
-            kv: match kv {
-                KvType::F32 => "f32",
-                KvType::F16 => "f16",
-            },
+            kv: kv.name(),
             n_ctx,
             n_ubatch,
             model: ModelStats {
@@ -434,9 +431,12 @@ fn load_request(options: &JsValue) -> Result<(load::Request, Option<String>, Opt
     };
     let kv = match text("kv")?.as_deref() {
         None => None,
-        Some("f32") => Some(KvType::F32),
-        Some("f16") => Some(KvType::F16),
-        Some(other) => return Err(invalid(format!("kv is {other:?}, it must be \"f32\" or \"f16\""))),
+        Some(name) => match KvType::from_name(name) {
+            None => {
+                return Err(invalid(format!("kv is {name:?}, it must be \"f32\", \"f16\" or \"q8_0\"")));
+            }
+            known => known,
+        },
     };
     let n_ctx = match field("n_ctx") {
         None => None,

@@ -108,6 +108,16 @@ const F16_KV: Bounds = Bounds {
     gap: 1e-1,
 };
 
+/// 8 bits and a scale for each 32. The reference with such keys and values is up to 9.6e-2 off, with a mean KL of 1.7e-4: twice that.
+const Q8_KV: Bounds = Bounds {
+    max_abs: 2e-1,
+    kl: 4e-4,
+    gap: 4e-1,
+};
+/// How far two backends with 8-bit keys and values may be apart: a value on the edge between two steps falls to either, which a last
+/// place decides. 6e-3 was seen; all steps together make the 9.6e-2 above.
+const Q8_SAME: f64 = 2e-2;
+
 /// Runs `lengths` of one model through every cut; the failures, worded.
 fn check<B: Backend>(
     oracle: &Oracle,
@@ -117,7 +127,11 @@ fn check<B: Backend>(
     cuts: &[Cut],
     kv: KvType,
 ) -> Vec<String> {
-    let bounds = if kv == KvType::F16 { F16_KV } else { F32 };
+    let bounds = match kv {
+        KvType::F32 => F32,
+        KvType::F16 => F16_KV,
+        KvType::Q8_0 => Q8_KV,
+    };
     let backend = std::any::type_name::<B>()
         .rsplit("::")
         .next()
@@ -257,6 +271,39 @@ fn f16_keys_and_values_stay_close() {
         &[Cut::Uneven],
         KvType::F16,
     ));
+    assert_none(failures);
+}
+
+/// As far from exact as 8 bits are, and as far from the reference's own 8 bits as roundings are.
+#[test]
+fn q8_0_keys_and_values_stay_close() {
+    let oracle = Oracle::open();
+    let name = "tiny-64-Q4_K_M";
+    let kv = KvType::Q8_0;
+    let mut reference = Backends::reference(&oracle, name, 512);
+    let mut cpu = Backends::cpu(&oracle, name, 512);
+    let mut failures = check(&oracle, name, &mut reference, &[64, 300], &[Cut::Uneven], kv);
+    failures.extend(check(&oracle, name, &mut cpu, &[1, 64, 300], &[Cut::Uneven], kv));
+    let ids = &oracle.ids[..64];
+    let want = pollster::block_on(score(&mut reference, ids, Cut::Whole, kv));
+    let mut compare = |backend: &str, got: Vec<f32>| {
+        let worst = want.iter().zip(&got).map(|(a, b)| (a - b).abs() as f64).fold(0.0, f64::max);
+        println!("{backend} {kv:?} beside the reference: max abs {worst:.2e}");
+        if worst > Q8_SAME || got.iter().any(|v| !v.is_finite()) {
+            failures.push(format!("{backend}: {worst:.2e} from the reference"));
+        }
+    };
+    compare("cpu", pollster::block_on(score(&mut cpu, ids, Cut::Uneven, kv)));
+    let options = GpuOptions {
+        n_ubatch: 512,
+        default_limits: true,
+        ..Default::default()
+    };
+    if let Some(gpu) = common::gpu::open(options) {
+        let mut gpu = oracle.load(name, gpu, 65_537);
+        compare("gpu", pollster::block_on(score(&mut gpu, ids, Cut::Uneven, kv)));
+        compare("gpu, whole", pollster::block_on(score(&mut gpu, ids, Cut::Whole, kv)));
+    }
     assert_none(failures);
 }
 

@@ -24,7 +24,11 @@ fn ready(model: &str, kv: KvType, options: GpuOptions) -> Option<(Model<Gpu>, Re
 /// Healthy devices pass, and every kernel that the model takes has been looked at.
 #[test]
 fn all_kernels_are_checked() {
-    for (name, kv) in [("tiny-g2-Q4_K_M", KvType::F32), ("tiny-Q8_0", KvType::F16)] {
+    for (name, kv) in [
+        ("tiny-g2-Q4_K_M", KvType::F32),
+        ("tiny-Q8_0", KvType::F16),
+        ("tiny-64-Q4_K_M", KvType::Q8_0),
+    ] {
         let Some((model, checked)) = ready(name, kv, GpuOptions::default()) else {
             return;
         };

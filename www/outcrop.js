@@ -42,7 +42,8 @@ export { ChatCompletionStream } from "./completions.js";
  * @property {(progress: Progress) => void} [onProgress] also later, if the GPU is lost and the model is loaded again
  * @property {AbortSignal | null} [signal] ends the load, as in fetch()
  * @property {number} [nCtx] tokens in the context
- * @property {"f32" | "f16"} [kv] how keys and values are stored
+ * @property {"f32" | "f16" | "q8_0"} [kv] how keys and values are stored: exactly, the default; in half the memory; or in 8 bits with a
+ *   scale for each 32, 0.28 of it, for contexts from about 8192 tokens on
  * @property {import("./worker.js").Debug} [debug] for tests and measurements
  */
 

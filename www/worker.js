@@ -56,7 +56,7 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {"auto" | "webgpu" | "cpu"} [backend] "auto": WebGPU where there is a real GPU and it works, else the CPU
  * @property {number} [n_ctx] tokens in the context, at most what the model was trained for; else that, up to 16384 on WebGPU and
  *   8192 on the CPU
- * @property {"f32" | "f16"} [kv] how keys and values are stored
+ * @property {"f32" | "f16" | "q8_0"} [kv] how keys and values are stored
  * @property {Debug} [debug]
  *
  * @typedef {object} Debug for tests and measurements
@@ -113,7 +113,7 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {number} losses how often the GPU was lost, and the model loaded again
  * @property {string} build the wasm build: "simd128"
  * @property {number} threads
- * @property {"f32" | "f16"} kv
+ * @property {"f32" | "f16" | "q8_0"} kv
  * @property {number} n_ctx tokens in the context
  * @property {number} n_ubatch most tokens in a pass
  * @property {{name: string, arch: string, file_type: string | null, bytes: number, n_layer: number, n_embd: number, n_vocab: number, n_ctx_train: number}} model

@@ -124,6 +124,27 @@ pub enum KvType {
     F32,
     /// Half the memory; rounded to nearest even when appended.
     F16,
+    /// 8 bits and an f32 scale for each 32 elements of a token's row: 0.56 of f16's memory. For long contexts.
+    Q8_0,
+}
+
+impl KvType {
+    /// All of them.
+    pub const ALL: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];
+
+    /// `f32`, ..
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
+        }
+    }
+
+    /// The type of that name.
+    pub fn from_name(name: &str) -> Option<KvType> {
+        KvType::ALL.into_iter().find(|ty| ty.name() == name)
+    }
 }
 
 /// Sizes of a sequence's state.

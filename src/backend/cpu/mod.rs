@@ -7,14 +7,16 @@
 
 pub mod reference;
 pub mod kernels;
+mod kv;
 pub mod simd;
 pub mod int8;
 pub mod tiles;
 
-use super::{Attention, Backend, Buf, KvType, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
+use super::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
 use crate::{Error, Result, gguf::GgmlType};
 use int8::activations::{Block32, Block256};
 pub use kernels::Simd;
+pub use kv::Kv;
 pub use reference::Plain;
 use std::marker::PhantomData;
 
@@ -87,57 +89,6 @@ pub struct Scratch {
     pub blocks256: Vec<Block256>,
     /// The same for the quants of 32 columns.
     pub blocks32: Vec<Block32>,
-}
-
-/// Keys or values of one attention layer, `[n_ctx, n_head_kv * d_head]`, grown as tokens come.
-pub enum Kv {
-    /// Exact.
-    F32(Vec<f32>),
-    /// Half the memory.
-    F16(Vec<half::f16>),
-}
-
-impl Kv {
-    fn new(ty: KvType) -> Kv {
-        match ty {
-            KvType::F32 => Kv::F32(Vec::new()),
-            KvType::F16 => Kv::F16(Vec::new()),
-        }
-    }
-
-    /// Appends one token's row.
-    fn push(&mut self, row: &[f32]) {
-        match self {
-            Kv::F32(v) => v.extend_from_slice(row),
-            Kv::F16(v) => v.extend(row.iter().map(|&x| half::f16::from_f32(x))),
-        }
-    }
-
-    fn truncate(&mut self, len: usize) {
-        match self {
-            Kv::F32(v) => v.truncate(len),
-            Kv::F16(v) => v.truncate(len),
-        }
-    }
-
-    fn try_reserve(&mut self, additional: usize) -> bool {
-        match self {
-            Kv::F32(v) => v.try_reserve(additional).is_ok(),
-            Kv::F16(v) => v.try_reserve(additional).is_ok(),
-        }
-    }
-
-    /// Widens `out.len()` elements from `start` on.
-    pub fn read(&self, start: usize, out: &mut [f32]) {
-        match self {
-            Kv::F32(v) => out.copy_from_slice(&v[start..start + out.len()]),
-            Kv::F16(v) => {
-                for (o, x) in out.iter_mut().zip(&v[start..]) {
-                    *o = x.to_f32();
-                }
-            }
-        }
-    }
 }
 
 /// State of one sequence.
@@ -375,7 +326,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
             conv: layer(shape.n_recurrent, shape.conv_len)?,
             ssm: layer(shape.n_recurrent, shape.ssm_len)?,
             kv: (0..shape.n_attention)
-                .map(|_| (Kv::new(shape.kv_type), Kv::new(shape.kv_type)))
+                .map(|_| (Kv::new(shape.kv_type, shape.kv_len), Kv::new(shape.kv_type, shape.kv_len)))
                 .collect(),
             kv_len: shape.kv_len as usize,
         })
@@ -485,10 +436,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
             let (q, kv) = row.split_at(q_len);
             keys.push(&kv[..kv_len]);
             values.push(&kv[kv_len..]);
-            let seen = match keys {
-                Kv::F32(k) => k.len(),
-                Kv::F16(k) => k.len(),
-            } / kv_len;
+            let seen = keys.len() / kv_len;
             let out = &mut self.normed[..q_len];
             for head in 0..a.n_head as usize {
                 let first = head / (a.n_head / a.n_head_kv) as usize * d;

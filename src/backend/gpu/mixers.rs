@@ -3,10 +3,10 @@
 use super::{
     pipelines::{Kernel, SSD_QUADS},
     record::{Recorder, Tables},
-    step::{Bind, CHUNK, Class, Grid, QUERIES, SPAN},
+    step::{Bind, CHUNK, Class, Grid, QUERIES, SPANS},
     uniforms,
 };
-use crate::backend::{Attention, Buf, Mamba};
+use crate::backend::{Attention, Buf, KvType, Mamba};
 
 /// How a batch runs through the Mamba recurrence. The answers differ by rounding only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -164,7 +164,11 @@ impl Recorder {
         };
         let (qkv, out) = (Bind::Buf(qkv.id), Bind::Buf(y.id));
         let (keys, values) = (Bind::Keys(a.slot), Bind::Values(a.slot));
-        let append = Grid::Tokens((a.n_head_kv * d_head).div_ceil(64));
+        let threads = match self.kv_type {
+            KvType::F32 | KvType::F16 => a.n_head_kv * d_head,
+            KvType::Q8_0 => (a.n_head_kv * a.d_head).div_ceil(32) * 2,
+        };
+        let append = Grid::Tokens(threads.div_ceil(64));
         self.push(t, Kernel::KvAppend(self.kv_type), &[qkv, keys, values], &op, append);
         if self.class == Class::Many {
             self.attend_batch(t, op, [qkv, keys, values, out]);
@@ -181,7 +185,7 @@ impl Recorder {
             Grid::Attend(a.n_head_kv * tiles),
         );
         if self.class == Class::One {
-            let spans = self.n_ctx.div_ceil(SPAN) as u64 * a.n_head as u64 * (a.d_head + 4) as u64;
+            let spans = SPANS as u64 * a.n_head as u64 * (a.d_head + 4) as u64;
             self.scratch.spans = self.scratch.spans.max(spans);
             self.push(t, Kernel::AttendJoin, &[qkv, Bind::Spans, out], &op, Grid::Join(a.n_head));
         }

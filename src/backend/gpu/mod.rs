@@ -144,7 +144,10 @@ impl Backend for Gpu {
                 n_ctx: state.shape.n_ctx as usize,
             });
         }
-        self.grow_kv(state, end as u32)?;
+        state.needed = end as u32;
+        if state.needed > state.capacity {
+            state.plans = Default::default();
+        }
         let class = Gpu::class_of(pass);
         if state.plans[class as usize].is_some() {
             self.recording = None;
@@ -190,6 +193,7 @@ impl Backend for Gpu {
     }
 
     async fn end(&mut self, state: &mut State, pass: &Pass<'_>, logits: &mut Vec<f32>) -> Result<Option<u32>> {
+        self.grow_kv(state).await?;
         let class = Gpu::class_of(pass);
         if let Some(recorder) = self.recording.take() {
             state.plans[class as usize] = Some(self.build(recorder, state).await?);

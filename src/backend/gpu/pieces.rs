@@ -62,5 +62,6 @@ pub(super) fn kv(ty: KvType) -> &'static str {
     match ty {
         KvType::F32 => shader!("kv/f32"),
         KvType::F16 => shader!("kv/f16"),
+        KvType::Q8_0 => shader!("kv/q8_0"),
     }
 }

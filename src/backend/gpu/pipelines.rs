@@ -82,7 +82,7 @@ impl Kernel {
             all.extend([Kernel::SsdCb(n), Kernel::SsdPass(n)]);
             all.extend([Kernel::SsdState(n, quads), Kernel::SsdOut(n, quads)]);
         }
-        for ty in [KvType::F32, KvType::F16] {
+        for ty in KvType::ALL {
             all.extend([Kernel::KvAppend(ty), Kernel::Attend(ty), Kernel::AttendBatch(ty)]);
         }
         all.extend([
@@ -214,7 +214,10 @@ impl Kernel {
                 shader!("half"),
                 kv(t),
                 shader!("attention"),
-                shader!("kv_append"),
+                match t {
+                    KvType::F32 | KvType::F16 => shader!("kv_append"),
+                    KvType::Q8_0 => shader!("kv_append_q8_0"),
+                },
             ],
             Kernel::Attend(t) => vec![
                 shader!("run"),

@@ -2,14 +2,19 @@
 
 use super::{pipelines::Kernel, uniforms};
 
-/// Keys that one workgroup takes when a single token's context is split (SPAN of attend.wgsl).
-pub(super) const SPAN: u32 = 256;
+/// Most spans that a single token's context is split into.
+pub(super) const SPANS: u32 = 64;
 /// Queries that share a workgroup, heads times tokens (ROWS of attend_batch.wgsl).
 pub(super) const QUERIES: u32 = 32;
 /// Tokens of a chunk of the Mamba recurrence (CHUNK of mamba_ssd.wgsl).
 pub(super) const CHUNK: u32 = 64;
 /// Most workgroups in one dimension of a dispatch, WebGPU's default.
 pub(super) const MAX_GROUPS: u32 = 65535;
+
+/// Keys that one workgroup takes when the context of a single token after `pos` is split (`span` of attention.wgsl).
+fn span(pos: u32) -> u32 {
+    ((pos + 4096) / 4096 * 64).max(256)
+}
 
 /// Batch sizes that share a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +138,7 @@ pub(super) enum Grid {
 impl Grid {
     /// Workgroups of a pass of `n` tokens after `pos`. A zero means that the step is skipped.
     pub(super) fn size(self, n: u32, pos: u32) -> [u32; 3] {
-        let spans = if n == 1 { (pos + 1).div_ceil(SPAN) } else { 1 };
+        let spans = if n == 1 { (pos + 1).div_ceil(span(pos)) } else { 1 };
         match self {
             Grid::Fixed(x, y) => [x, y, 1],
             Grid::Tokens(x) => [x, n, 1],
