@@ -168,7 +168,8 @@ impl Gpu {
     /// # Errors
     /// What the device says.
     pub async fn decode_unread(&mut self, state: &mut State, pos: u32, n: u32, submits: u32) -> Result<()> {
-        self.grow_kv(state, pos + n * submits)?;
+        state.need(pos + n * submits);
+        self.grow_kv(state).await?;
         let Some(plan) = &state.plans[Class::One as usize] else {
             return Err(Error::InvalidRequest {
                 what: "no token was decoded on this state".into(),

@@ -144,10 +144,7 @@ impl Backend for Gpu {
                 n_ctx: state.shape.n_ctx as usize,
             });
         }
-        state.needed = end as u32;
-        if state.needed > state.capacity {
-            state.plans = Default::default();
-        }
+        state.need(end as u32);
         let class = Gpu::class_of(pass);
         if state.plans[class as usize].is_some() {
             self.recording = None;

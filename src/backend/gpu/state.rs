@@ -29,6 +29,16 @@ pub struct State {
     pub(super) mark: Mark,
 }
 
+impl State {
+    /// The keys and values of `n` tokens will be needed. If there is no room for them, plans go: they bind what is there.
+    pub(super) fn need(&mut self, n: u32) {
+        self.needed = n;
+        if n > self.capacity {
+            self.plans = Default::default();
+        }
+    }
+}
+
 impl StateShape {
     /// Bytes of one token's keys (and as many of values) in a layer.
     pub(super) fn token_bytes(&self) -> u64 {
@@ -86,7 +96,7 @@ impl Gpu {
     }
 
     /// Makes room for what the pass needs. Buffers move one after another, each old one gone before the next new one comes: so what a
-    /// growing cache takes is its new size and one buffer. Plans bind the old ones; [`super::Backend::begin`] has dropped them.
+    /// growing cache takes is its new size and one buffer. Plans bind the old ones; [`State::need`] has dropped them.
     pub(super) async fn grow_kv(&mut self, state: &mut State) -> Result<()> {
         if state.needed <= state.capacity {
             return Ok(());
