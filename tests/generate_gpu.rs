@@ -9,7 +9,7 @@ use outcrop::{
     Error,
     backend::{
         Backend,
-        gpu::{Forms, Gpu, GpuOptions, MatvecForm},
+        gpu::{Forms, Gpu, GpuOptions, MatmulForm, MatvecForm},
     },
     generate::{FinishReason, Host, NativeHost, Options, Reply, Session},
     text::ChatRequest,
@@ -61,16 +61,21 @@ fn golden_answers_on_gpu() {
     }
 }
 
-/// The same tokens, whatever form the products take; packed ones round, but not so much that these answers change.
+/// The same tokens, whatever form the products take; packed ones and f16 tiles round, but not so much that these answers change.
 #[test]
 fn greedy_answers_in_every_form() {
-    for matvec in MatvecForm::ALL {
+    let matvecs = MatvecForm::ALL.map(|matvec| Forms {
+        matvec,
+        ..Forms::default()
+    });
+    let matmuls = MatmulForm::ALL.map(|matmul| Forms {
+        matmul,
+        ..Forms::default()
+    });
+    for forms in matvecs.into_iter().chain(matmuls) {
         let options = GpuOptions {
             n_ubatch: 64,
-            forms: Some(Forms {
-                matvec,
-                ..Forms::default()
-            }),
+            forms: Some(forms),
             ..GpuOptions::default()
         };
         let Some(mut session) = with(options, 1024) else { return };
@@ -83,7 +88,7 @@ fn greedy_answers_in_every_form() {
             assert_eq!(
                 reply.ids,
                 ids(&case["completion_ids"]),
-                "{matvec:?}, {}: {:?}",
+                "{forms:?}, {}: {:?}",
                 case["category"],
                 reply.text
             );

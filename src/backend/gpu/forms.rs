@@ -124,7 +124,8 @@ pub enum MatmulForm {
 }
 
 impl MatmulForm {
-    pub(super) const ALL: [MatmulForm; 3] = [MatmulForm::Base, MatmulForm::Serial, MatmulForm::F16];
+    /// Every form.
+    pub const ALL: [MatmulForm; 3] = [MatmulForm::Base, MatmulForm::Serial, MatmulForm::F16];
     /// Tokens of a workgroup.
     pub(super) const TOKENS: u32 = 64;
 
