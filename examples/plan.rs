@@ -13,7 +13,7 @@ use std::{error::Error, path::PathBuf, process::ExitCode};
 use outcrop::{
     backend::{KvType, Want},
     bench::{self, Shape},
-    generate::read_header,
+    generate::{TOKENS_PER_SUBMIT, read_header},
     gguf::{Gguf, HeaderReader},
 };
 use serde_json::{Value, json};
@@ -59,6 +59,11 @@ fn run() -> Result<Value, Box<dyn Error>> {
             other => other.into(),
         };
         out[key] = value.clone();
+    }
+    // One submit, with one pass, makes several tokens of a reply.
+    out["tokens_per_submit"] = TOKENS_PER_SUBMIT.into();
+    for key in ["passes_per_token", "submits_per_token"] {
+        out[key] = (out[key].as_f64().unwrap_or_default() / f64::from(TOKENS_PER_SUBMIT)).into();
     }
     out["prefill"] = pass(&gguf, prompt, 0)?;
     out["prefill"]["tokens"] = prompt.into();

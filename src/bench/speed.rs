@@ -6,10 +6,10 @@ use super::{Loop, Shape, feed, pace};
 use crate::{
     Error, Result,
     backend::{
-        KvType, Want,
+        KvType,
         gpu::{Gpu, OpTime, Traffic},
     },
-    generate::{Host, Sequence},
+    generate::{Host, Sequence, Timer},
     gguf::HeaderReader,
     model::Loader,
 };
@@ -93,21 +93,16 @@ pub async fn speed<H: Host>(host: &H, sequence: &mut Sequence<Gpu>, work: Work) 
     let n_vocab = sequence.n_vocab() as u32;
     // Any ids do: the kernels' time does not depend on them.
     let ids = |run: u32| -> Vec<u32> { (0..prompt).map(|i| (run * 7919 + i * 104_729) % n_vocab).collect() };
-    let (mut prefill, mut decode) = (Vec::new(), Vec::new());
-    // One run more than counts: the first compiles.
+    let (mut prefill, mut decode, mut submits) = (Vec::new(), Vec::new(), Vec::new());
+    let mut timer = Timer::default();
+    // One run more than counts: the first compiles, and learns how many tokens a submit may have.
     for run in 0..=repeats {
-        let ids = ids(run);
-        sequence.resume(&ids)?;
-        let start = host.now_ms();
-        sequence.prefill(host, &ids, Want::Token).await?;
-        let prefilled = host.now_ms();
-        let more = sequence
-            .greedy(host, &[&ids[..], &[run % n_vocab]].concat(), tokens as usize)
-            .await?;
-        let end = host.now_ms();
+        let t = timer.run(host, sequence, &ids(run), tokens as usize).await?;
         if run > 0 {
-            prefill.push(prompt as f64 / (prefilled - start) * 1e3);
-            decode.push(more.len() as f64 / (end - prefilled) * 1e3);
+            let more = (t.tokens - 1) as f64;
+            prefill.push(prompt as f64 / t.prefill_ms * 1e3);
+            decode.push(more / t.decode_ms * 1e3);
+            submits.push(t.submits as f64 / more);
         }
     }
     let (prefill_tps, decode_tps) = (median(prefill), median(decode));
@@ -117,8 +112,8 @@ pub async fn speed<H: Host>(host: &H, sequence: &mut Sequence<Gpu>, work: Work) 
     let token_loop = pace::token_loop(host, sequence, (room / 3).clamp(1, 16), prompt, repeats).await?;
     let (model, state) = sequence.lend();
     let gpu = &mut model.backend;
-    let dispatches_per_token = gpu.dispatches();
-    let bytes_per_token = gpu.traffic(state, pos).unwrap_or_default();
+    let cost = gpu.cost(state, pos).unwrap_or_default();
+    let (dispatches_per_token, bytes_per_token) = (cost.dispatches, cost.bytes);
     let now = || host.now_ms();
     let copy = gpu.copy_bandwidth(&now).await?;
     let ops = gpu.profile(state, pos, &now).await?;
@@ -129,7 +124,7 @@ pub async fn speed<H: Host>(host: &H, sequence: &mut Sequence<Gpu>, work: Work) 
         prefill_tps,
         decode_tps,
         dispatches_per_token,
-        submits_per_token: 1.0 / f64::from(token_loop.tokens_per_submit),
+        submits_per_token: median(submits),
         token_loop,
         bytes_per_token,
         copy_gbps: copy / 1e9,

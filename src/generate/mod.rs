@@ -16,6 +16,7 @@ mod sampler;
 mod sequence;
 mod session;
 mod stop;
+mod timer;
 mod tokens;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
@@ -33,3 +34,5 @@ pub use sampler::Sampler;
 pub use sequence::Sequence;
 pub use session::Session;
 pub use stop::StopTexts;
+pub use timer::{Timer, Timing};
+pub use tokens::TOKENS_PER_SUBMIT;

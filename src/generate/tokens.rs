@@ -9,8 +9,8 @@ use crate::{
     backend::{Backend, Likely, Made, Want},
 };
 
-/// Most tokens of one submit.
-const MOST: u32 = 16;
+/// Most tokens of a reply that one submit makes.
+pub const TOKENS_PER_SUBMIT: u32 = 16;
 /// What a submit should take: long enough that the host is never waited for, short enough for a stop button and for the eye.
 const AIM_MS: f64 = 75.0;
 
@@ -30,14 +30,14 @@ impl Default for Pace {
 
 impl Pace {
     fn n(&self) -> u32 {
-        self.fixed.unwrap_or(self.n).clamp(1, MOST)
+        self.fixed.unwrap_or(self.n).clamp(1, TOKENS_PER_SUBMIT)
     }
 
     /// Learns from `n` tokens that took `ms` together. Grows by doubling: the first measurements are of a device that is still cold.
     fn learn(&mut self, n: u32, ms: f64) {
         if n > 0 && ms > 0.0 {
             let fits = (AIM_MS * f64::from(n) / ms) as u32;
-            self.n = fits.clamp(1, (self.n * 2).min(MOST));
+            self.n = fits.clamp(1, (self.n * 2).min(TOKENS_PER_SUBMIT));
         }
     }
 }
@@ -64,6 +64,8 @@ pub(super) struct Tokens<'a, B: Backend> {
     last: u32,
     /// Tokens asked of the device.
     n_asked: usize,
+    /// Passes after the prompt's.
+    submits: usize,
     /// Fetched from it; those from `next` on are not passed on yet.
     made: Vec<Made>,
     next: usize,
@@ -104,7 +106,8 @@ impl<'a, B: Backend> Tokens<'a, B> {
             n_passed: 0,
             last: 0,
             n_asked: 0,
-            made: Vec::with_capacity(MOST as usize),
+            submits: 0,
+            made: Vec::with_capacity(TOKENS_PER_SUBMIT as usize),
             next: 0,
             failed: None,
             fetched_ms: 0.0,
@@ -137,6 +140,11 @@ impl<'a, B: Backend> Tokens<'a, B> {
         self.n_passed >= self.most
     }
 
+    /// Passes after the prompt's.
+    pub(super) fn submits(&self) -> usize {
+        self.submits
+    }
+
     /// Tokens that the state holds.
     pub(super) fn n_fed(&self) -> usize {
         self.sequence.n_fed()
@@ -145,7 +153,10 @@ impl<'a, B: Backend> Tokens<'a, B> {
     async fn next_of_logits<H: Host>(&mut self, host: &H) -> Result<Made> {
         let token = match self.n_passed {
             0 => self.sequence.prefill(host, self.prompt, self.want).await?,
-            _ => self.sequence.step(host, &[self.last], self.want).await?,
+            _ => {
+                self.submits += 1;
+                self.sequence.step(host, &[self.last], self.want).await?
+            }
         };
         if let Some(id) = token {
             return Ok(Made { id, likely: None });
@@ -188,6 +199,7 @@ impl<'a, B: Backend> Tokens<'a, B> {
             // The state holds the prompt and all fetched tokens but the last one.
             self.sequence.queue(self.n_asked - self.n_passed.max(1), n).await?;
             self.n_asked += n as usize;
+            self.submits += 1;
         }
         if self.sequence.queued() == 0 {
             return Err(Error::Aborted);

@@ -6,7 +6,7 @@
 
 use super::{
     Gpu, State,
-    cost::Traffic,
+    cost::{Cost, Traffic},
     pipelines::{Kernel, RUN, STEP},
     step::{Class, Step},
 };
@@ -110,10 +110,10 @@ impl Gpu {
         Ok(times)
     }
 
-    /// Bytes that one token after `pos` moves; `None` until a token has been decoded on `state`.
-    pub fn traffic(&self, state: &State, pos: u32) -> Option<Traffic> {
+    /// What one token after `pos` costs; `None` until a token has been decoded on `state`.
+    pub fn cost(&self, state: &State, pos: u32) -> Option<Cost> {
         let plan = state.plans[Class::One as usize].as_ref()?;
-        Some(plan.account(&self.tables, state.shape, 1, pos).cost().bytes)
+        Some(plan.account(&self.tables, state.shape, 1, pos).cost())
     }
 
     /// Milliseconds that the dispatches take, one after another.
