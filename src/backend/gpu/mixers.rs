@@ -71,7 +71,8 @@ impl Recorder {
             );
         } else {
             self.scratch.mixed = self.scratch.mixed.max(mixed_stride as u64 * t.n_ubatch as u64);
-            let values = Grid::Tokens((m.d_xbc() + m.n_head).div_ceil(64));
+            let x = (m.d_xbc() + m.n_head).div_ceil(64);
+            let values = Grid::TokenTiles { x, tile: 4 };
             self.push(
                 t,
                 Kernel::MambaConv(m.d_state),
