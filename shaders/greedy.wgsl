@@ -29,5 +29,5 @@ fn main() {
         }
         r.broken = broken;
     }
-    advance(min(r.id, op.n_vocab - 1u), r.broken);
+    advance(min(r.id, op.n_vocab - 1u), r.value, r.broken);
 }

@@ -7,15 +7,7 @@ struct Run {
     pad: u32,
 }
 
-const TAPE: u32 = 64u;     // latest tokens that the tape holds
 const NEXT_RUN: u32 = 16u; // from the body's Run to the head's: 256 bytes
-
-struct Tape {
-    made: u32,   // tokens of the reply
-    broken: u32, // a logit was not finite: the last token means nothing
-    pad: vec2<u32>,
-    ids: array<u32, TAPE>, // token i at i % TAPE
-}
 
 @group(0) @binding(0) var<storage, read_write> runs: array<Run>; // what all other kernels have as their uniform
 @group(0) @binding(1) var<storage, read_write> ids: array<u32>;  // of the next pass
@@ -23,8 +15,9 @@ struct Tape {
 @group(0) @binding(3) var<storage, read> choice: Choice;
 
 /// Appends a token and prepares the pass that feeds it; after a stop id that pass has no tokens, and so does nothing.
-fn advance(id: u32, broken: u32) {
+fn advance(id: u32, logit: f32, broken: u32) {
     tape.ids[tape.made % TAPE] = id;
+    tape.logits[tape.made % TAPE] = logit;
     tape.made += 1u;
     tape.broken |= broken;
     var n = select(0u, 1u, broken == 0u);

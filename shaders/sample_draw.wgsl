@@ -71,6 +71,6 @@ fn main(@builtin(local_invocation_index) local: u32) {
         if choice.penalties != 0u && broken == 0u {
             remember(id);
         }
-        advance(id, broken);
+        advance(id, logits[id], broken);
     }
 }

@@ -9,7 +9,7 @@ use common::tiny::{D, Tiny};
 use fastrand::Rng;
 use outcrop::{
     backend::{
-        Backend, Choice, Made, Want,
+        Backend, Choice, Likely, Made, Want,
         gpu::{Gpu, GpuOptions},
     },
     generate::{Options, Sampler, uniform},
@@ -89,7 +89,7 @@ fn logits(vocab: usize) -> Vec<[f32; D]> {
 }
 
 /// What is asked of a device for these options.
-fn choice<'a>(options: &Options, seed: u64, vocab: usize, never: &'a [u32], prompt: &'a [u32]) -> Choice<'a> {
+fn choice<'a>(likely: bool, options: &Options, seed: u64, vocab: usize, never: &'a [u32], prompt: &'a [u32]) -> Choice<'a> {
     Choice {
         greedy: false,
         temperature: options.temperature,
@@ -105,7 +105,7 @@ fn choice<'a>(options: &Options, seed: u64, vocab: usize, never: &'a [u32], prom
         never,
         n_vocab: vocab as u32,
         prompt,
-        likely: false,
+        likely,
     }
 }
 
@@ -166,7 +166,7 @@ impl Bench {
 
     /// One reply of `n` tokens after `prompt`, token by token beside the CPU's sampler.
     fn reply(&mut self, name: &str, options: &Options, seed: u64, never: &[u32], prompt: &[u32], n: usize) {
-        let choice = choice(options, seed, self.vocab, never, prompt);
+        let choice = choice(seed.is_multiple_of(2), options, seed, self.vocab, never, prompt);
         assert!(pollster::block_on(self.tiny.gpu.begin_reply(&mut self.tiny.state, &choice)).unwrap());
         self.tiny.pass(prompt, 0, Want::Chosen(1)).unwrap();
         let mut made: Vec<Made> = Vec::new();
@@ -190,6 +190,9 @@ impl Bench {
         let mut last = *prompt.last().unwrap();
         for (i, token) in made.iter().enumerate() {
             let mut logits = self.after[last as usize % D].clone();
+            if token.likely.is_some() {
+                self.check_likely(token, &logits);
+            }
             let id = sampler.pick(&mut logits).unwrap(); // which leaves its penalties in them
             self.draws += 1;
             if id != token.id {
@@ -212,6 +215,21 @@ impl Bench {
             }
             last = token.id;
         }
+    }
+}
+
+impl Bench {
+    /// The token's place in the distribution, by f64 sums and a full sort.
+    fn check_likely(&self, token: &Made, logits: &[f32]) {
+        let device = token.likely.expect("asked for by every other seed");
+        let exact = Likely::new(logits, token.id);
+        assert_eq!(device.n_best, exact.n_best);
+        assert_eq!(
+            (device.logit, &device.best[..device.n_best]),
+            (exact.logit, &exact.best[..exact.n_best])
+        );
+        let off = (device.log_sum - exact.log_sum).abs();
+        assert!(off < 1e-5 * exact.log_sum.abs().max(1.0), "{off:e}: {device:?}, {exact:?}");
     }
 }
 

@@ -2,11 +2,15 @@
 
 use super::{
     Gpu,
+    decode::TAPE,
     pipelines::Kernel,
     step::{Bind, Grid, Step},
     uniforms,
 };
-use crate::{Error, Result, backend::Choice};
+use crate::{
+    Error, Result,
+    backend::{Choice, Likely, MOST_LIKELY},
+};
 use bytemuck::Zeroable;
 
 /// Logits of a workgroup (BLOCK of sample.wgsl, 16 x 256 of argmax.wgsl).
@@ -22,6 +26,9 @@ const NO_END: u32 = u32::MAX;
 
 /// Temperatures below are as good as this one: of two logits that differ, the lesser has no weight.
 const COLDEST: f32 = 1e-35;
+
+/// Bytes of a `Places`.
+const PLACES: u64 = size_of::<uniforms::Places>() as u64;
 
 fn steps(n_vocab: u32, list: &[(Kernel, &[Bind], bool)]) -> Vec<Step> {
     let op = uniforms::Sample {
@@ -63,6 +70,18 @@ pub(super) fn sample(n_vocab: u32) -> Vec<Step> {
                 &[Runs, Ids, Tape, Choice, Counts, Weighed, Work, Logits],
                 false,
             ),
+        ],
+    )
+}
+
+/// The steps that find the likeliest tokens; before those that choose one.
+pub(super) fn likely(n_vocab: u32) -> Vec<Step> {
+    use Bind::{Logits, PlaceParts, Places, Tape};
+    steps(
+        n_vocab,
+        &[
+            (Kernel::LikelyParts, &[Logits, PlaceParts], true),
+            (Kernel::LikelyJoin, &[Tape, PlaceParts, Places], false),
         ],
     )
 }
@@ -123,6 +142,10 @@ pub(super) struct Sampling {
     pub(super) values: wgpu::Buffer,
     /// `Work` of sample.wgsl.
     pub(super) work: wgpu::Buffer,
+    /// `[n_part]` of `Places` of likely.wgsl.
+    pub(super) place_parts: wgpu::Buffer,
+    /// The same for each token on the tape.
+    pub(super) places: wgpu::Buffer,
     /// The tokens that `counts` says are never chosen, if it says nothing else.
     plain: Option<Vec<u32>>,
 }
@@ -151,6 +174,8 @@ impl Gpu {
                 counts: self.storage("counts", bytes.len() as u64)?,
                 values: self.storage("values", n_vocab as u64 * 8)?,
                 work: self.storage("work", WORK_HEAD + n_vocab as u64 * 4)?,
+                place_parts: self.storage("places", n_vocab.div_ceil(BLOCK) as u64 * PLACES)?,
+                places: self.storage("places", TAPE as u64 * PLACES)?,
                 plain: None,
             });
         }
@@ -162,5 +187,15 @@ impl Gpu {
         self.queue.write_buffer(&s.counts, 0, bytes);
         s.plain = plain.then(|| choice.never.to_vec());
         Ok(new)
+    }
+}
+
+/// What the kernels tell of a token's place.
+pub(super) fn likeliest(places: &uniforms::Places, logit: f32, n_vocab: u32) -> Likely {
+    Likely {
+        logit,
+        log_sum: f64::from(places.top) + f64::from(places.sum).ln(),
+        best: places.best.map(|[bits, id]| (f32::from_bits(bits), id)),
+        n_best: MOST_LIKELY.min(n_vocab as usize),
     }
 }

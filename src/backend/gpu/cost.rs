@@ -112,7 +112,7 @@ impl<'a> Account<'a> {
             Bind::Best | Bind::Chosen | Bind::Tape | Bind::Choice => 16,
             Bind::Runs => 512,
             Bind::Counts | Bind::Weighed => r.n_vocab as u64 * 8,
-            Bind::Work => WORK_HEAD,
+            Bind::Work | Bind::PlaceParts | Bind::Places => WORK_HEAD,
             Bind::Mixed => r.scratch.mixed * 4,
             Bind::Chunks => r.scratch.chunks * 4,
             Bind::Up => r.scratch.up * 4,
@@ -177,6 +177,8 @@ impl<'a> Account<'a> {
             | Bind::Counts
             | Bind::Weighed
             | Bind::Work
+            | Bind::PlaceParts
+            | Bind::Places
             | Bind::Spans => to.activations += self.bound(bind).min(4 << 20),
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 use bytemuck::Zeroable;
 
 /// Latest tokens that the tape holds (TAPE of reply.wgsl).
-const TAPE: u32 = 64;
+pub(super) const TAPE: u32 = 64;
 /// Most tokens of one submit: those of all submits in the ring fit on the tape.
 const MOST: u32 = TAPE / super::readback::RING as u32;
 
@@ -36,6 +36,11 @@ pub(super) struct Reply {
     greedy_steps: Vec<Ready>,
     /// By a draw.
     sample_steps: Vec<Ready>,
+    /// What finds the likeliest tokens.
+    likely_steps: Vec<Ready>,
+    /// Whether the reply wants them.
+    likely: bool,
+    n_vocab: u32,
     /// Which of them the reply takes.
     greedy: bool,
     /// Of the draw's, only those that find the likeliest.
@@ -47,6 +52,8 @@ pub(super) struct Reply {
 }
 
 const TAPE_BYTES: u64 = size_of::<uniforms::Tape>() as u64;
+/// What follows it in a read back with the likeliest tokens.
+const PLACES_BYTES: u64 = size_of::<[uniforms::Places; TAPE as usize]>() as u64;
 
 impl Reply {
     pub(super) fn new(device: &wgpu::Device) -> Reply {
@@ -62,14 +69,30 @@ impl Reply {
         Reply {
             tape: buffer("tape", TAPE_BYTES, wgpu::BufferUsages::COPY_SRC),
             choice: buffer("choice", size_of::<uniforms::Choice>() as u64, none),
-            ring: Ring::new(device, TAPE_BYTES),
+            ring: Ring::new(device, TAPE_BYTES + PLACES_BYTES),
             sampling: None,
             greedy_steps: Vec::new(),
             sample_steps: Vec::new(),
+            likely_steps: Vec::new(),
+            likely: false,
+            n_vocab: 0,
             greedy: true,
             cold: true,
             fetched: 0,
             encode_ms: 0.0,
+        }
+    }
+
+    /// Bytes that a submit reads back.
+    fn bytes(&self) -> u64 {
+        TAPE_BYTES + if self.likely { PLACES_BYTES } else { 0 }
+    }
+
+    /// Copies them to the ring.
+    fn copy(&mut self, encoder: &mut wgpu::CommandEncoder) {
+        self.ring.copy(encoder, &self.tape, 0, TAPE_BYTES);
+        if let (true, Some(s)) = (self.likely, &self.sampling) {
+            self.ring.copy(encoder, &s.places, TAPE_BYTES, PLACES_BYTES);
         }
     }
 
@@ -78,13 +101,15 @@ impl Reply {
         self.sampling.as_ref().map_or(&self.choice, buffer)
     }
 
-    /// The steps of one token, in two runs.
-    fn steps(&self) -> [&[Ready]; 2] {
-        match (self.greedy, self.cold, &self.sample_steps[..]) {
+    /// The steps of one token, in three runs.
+    fn steps(&self) -> [&[Ready]; 3] {
+        let likely: &[Ready] = if self.likely { &self.likely_steps } else { &[] };
+        let [first, second]: [&[Ready]; 2] = match (self.greedy, self.cold, &self.sample_steps[..]) {
             (true, ..) => [&self.greedy_steps, &[]],
             (false, true, [first, .., last]) => [std::slice::from_ref(first), std::slice::from_ref(last)],
             (false, _, steps) => [steps, &[]],
-        }
+        };
+        [likely, first, second]
     }
 }
 
@@ -96,13 +121,13 @@ impl Gpu {
         let Some(params) = choose::params(choice, n_ctx).filter(|_| choice.greedy || self.can_sample(choice.n_vocab)) else {
             return Ok(false);
         };
-        if choice.likely {
-            return Ok(false);
-        }
         if !choice.greedy && self.begin_sampling(choice, choice.n_vocab, n_ctx)? {
             self.reply.sample_steps.clear();
+            self.reply.likely_steps.clear();
         }
         (self.reply.greedy, self.reply.cold) = (choice.greedy, params.temperature == 0.0);
+        self.reply.likely = choice.likely && !choice.greedy;
+        self.reply.n_vocab = choice.n_vocab;
         self.queue.write_buffer(&self.reply.choice, 0, bytemuck::bytes_of(&params));
         let tape = uniforms::Tape::zeroed();
         self.queue.write_buffer(&self.reply.tape, 0, bytemuck::bytes_of(&tape));
@@ -133,11 +158,12 @@ impl Gpu {
         Gpu::encode_mark(&mut encoder, state);
         let plan = state.plans[class].as_ref().expect("recorded by the first pass");
         self.dispatched = self.encode_tokens(&mut encoder, plan, pass, n) / n;
-        self.reply.ring.copy(&mut encoder, &self.reply.tape, TAPE_BYTES);
+        let bytes = self.reply.bytes();
+        self.reply.copy(&mut encoder);
         let commands = encoder.finish();
         self.reply.encode_ms = now_ms() - start_ms;
         let submission = self.queue.submit([commands]);
-        self.reply.ring.submitted(submission, TAPE_BYTES);
+        self.reply.ring.submitted(submission, bytes);
         self.check()
     }
 
@@ -199,19 +225,29 @@ impl Gpu {
             let steps = choose::sample(n_vocab);
             self.reply.sample_steps = self.make_ready(&[(&steps, SLOT)], state).await?.remove(0);
         }
+        if self.reply.likely && self.reply.likely_steps.is_empty() {
+            let steps = choose::likely(n_vocab);
+            self.reply.likely_steps = self.make_ready(&[(&steps, SLOT)], state).await?.remove(0);
+        }
         Ok(())
     }
 
     pub(super) async fn fetch_tokens(&mut self, made: &mut Vec<Made>) -> Result<()> {
-        let fetched = self.reply.fetched;
+        let (fetched, n_vocab, bytes) = (self.reply.fetched, self.reply.n_vocab, self.reply.bytes());
         let (now, broken) = self
-            .read_ring(TAPE_BYTES, |bytes| {
-                let tape: uniforms::Tape = bytemuck::pod_read_unaligned(bytes);
+            .read_ring(bytes, |bytes| {
+                let (tape, places) = bytes.split_at(TAPE_BYTES as usize);
+                let tape: uniforms::Tape = bytemuck::pod_read_unaligned(tape);
                 // After an invalid number the last token means nothing.
                 for i in fetched..tape.made - u32::from(tape.broken != 0) {
+                    let slot = (i % TAPE) as usize;
+                    let place = size_of::<uniforms::Places>();
+                    let likely = places
+                        .get(slot * place..(slot + 1) * place)
+                        .map(|bytes| choose::likeliest(&bytemuck::pod_read_unaligned(bytes), tape.logits[slot], n_vocab));
                     made.push(Made {
-                        id: tape.ids[(i % TAPE) as usize],
-                        likely: None,
+                        id: tape.ids[slot],
+                        likely,
                     });
                 }
                 (tape.made, tape.broken)

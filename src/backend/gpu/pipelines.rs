@@ -52,6 +52,9 @@ pub(super) enum Kernel {
     SampleBins,
     SampleCut,
     SampleDraw,
+    /// The likeliest tokens, in two stages.
+    LikelyParts,
+    LikelyJoin,
     /// For measuring only.
     Copy,
 }
@@ -96,6 +99,8 @@ impl Kernel {
             Kernel::SampleBins,
             Kernel::SampleCut,
             Kernel::SampleDraw,
+            Kernel::LikelyParts,
+            Kernel::LikelyJoin,
             Kernel::Copy,
         ]);
         all
@@ -130,6 +135,8 @@ impl Kernel {
             Kernel::SampleBins => "sample_bins".into(),
             Kernel::SampleCut => "sample_cut".into(),
             Kernel::SampleDraw => "sample_draw".into(),
+            Kernel::LikelyParts => "likely_parts".into(),
+            Kernel::LikelyJoin => "likely_join".into(),
             Kernel::Copy => "copy".into(),
         }
     }
@@ -237,7 +244,9 @@ impl Kernel {
             Kernel::AttendJoin => vec![shader!("run"), shader!("attention"), shader!("attend_join")],
             Kernel::Argmax => vec![shader!("run"), shader!("argmax")],
             Kernel::ArgmaxJoin => vec![shader!("run"), shader!("argmax_join")],
-            Kernel::Greedy => vec![shader!("choice"), shader!("reply"), shader!("greedy")],
+            Kernel::Greedy => vec![shader!("choice"), shader!("tape"), shader!("reply"), shader!("greedy")],
+            Kernel::LikelyParts => vec![shader!("run"), shader!("likely"), shader!("likely_parts")],
+            Kernel::LikelyJoin => vec![shader!("run"), shader!("tape"), shader!("likely"), shader!("likely_join")],
             Kernel::SampleMax => vec![shader!("run"), shader!("choice"), shader!("sample"), shader!("sample_max")],
             Kernel::SampleBins => vec![
                 shader!("run"),
@@ -256,6 +265,7 @@ impl Kernel {
             ],
             Kernel::SampleDraw => vec![
                 shader!("choice"),
+                shader!("tape"),
                 shader!("reply"),
                 shader!("wide"),
                 shader!("sample"),
@@ -294,6 +304,8 @@ impl Kernel {
             Kernel::Argmax => &[Read, Write],
             Kernel::ArgmaxJoin | Kernel::Copy => &[Read, Write],
             Kernel::Greedy => &[Write, Write, Write, Read, Read],
+            Kernel::LikelyParts => &[Read, Write],
+            Kernel::LikelyJoin => &[Read, Read, Write],
             Kernel::SampleMax => &[Read, Read, Read, Write, Write],
             Kernel::SampleBins => &[Read, Write, Write],
             Kernel::SampleCut => &[Read, Read, Write],

@@ -237,6 +237,8 @@ impl Gpu {
             Bind::Choice => whole(&self.reply.choice),
             Bind::Counts => whole(self.reply.sampling(|s| &s.counts)),
             Bind::Weighed => whole(self.reply.sampling(|s| &s.values)),
+            Bind::PlaceParts => whole(self.reply.sampling(|s| &s.place_parts)),
+            Bind::Places => whole(self.reply.sampling(|s| &s.places)),
             Bind::Work => whole(self.reply.sampling(|s| &s.work)),
             Bind::Mixed => whole(&self.mixed),
             Bind::Up => whole(&self.up),

@@ -87,9 +87,9 @@ impl Ring {
         self.busy == RING
     }
 
-    /// Copies the first `bytes` of `from` into the next buffer, which must be free.
-    pub(super) fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer, bytes: u64) {
-        encoder.copy_buffer_to_buffer(from, 0, &self.next().buffer, 0, bytes);
+    /// Copies the first `bytes` of `from` into the next buffer, `at` bytes from its start. That buffer must be free.
+    pub(super) fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer, at: u64, bytes: u64) {
+        encoder.copy_buffer_to_buffer(from, 0, &self.next().buffer, at, bytes);
     }
 
     /// Asks for that buffer, once `submission` has run.

@@ -77,6 +77,10 @@ pub(super) enum Bind {
     Weighed,
     /// Blocks, bins and the list of a draw.
     Work,
+    /// The likeliest tokens of each block.
+    PlaceParts,
+    /// Those of each token on the tape.
+    Places,
     /// Scratch, see [`Scratch`].
     Mixed,
     /// Scratch.

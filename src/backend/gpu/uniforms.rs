@@ -100,7 +100,7 @@ pub(super) struct Argmax {
     pub(super) n_part: u32,
 }
 
-/// `Tape` of reply.wgsl.
+/// `Tape` of tape.wgsl.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 pub(super) struct Tape {
@@ -108,6 +108,16 @@ pub(super) struct Tape {
     pub(super) broken: u32,
     pub(super) pad: [u32; 2],
     pub(super) ids: [u32; 64],
+    pub(super) logits: [f32; 64],
+}
+
+/// `Places` of likely.wgsl; `best` is the logit's bits and the id.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub(super) struct Places {
+    pub(super) top: f32,
+    pub(super) sum: f32,
+    pub(super) best: [[u32; 2]; 20],
 }
 
 /// `Choice` of choice.wgsl.
@@ -245,7 +255,17 @@ mod tests {
         same!(Kernel::ArgmaxJoin, Argmax { n_vocab, n_part });
         same!(Kernel::Greedy, Argmax { n_vocab, n_part });
         same!(Kernel::Greedy, Run { n, pos, row0, pad });
-        same!(Kernel::Greedy, Tape { made, broken, pad, ids });
+        same!(
+            Kernel::Greedy,
+            Tape {
+                made,
+                broken,
+                pad,
+                ids,
+                logits
+            }
+        );
+        same!(Kernel::LikelyJoin, Places { top, sum, best });
         same!(Kernel::SampleBins, Sample { n_vocab, n_part });
         same!(
             Kernel::SampleDraw,
