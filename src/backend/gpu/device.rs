@@ -69,6 +69,8 @@ pub struct GpuInfo {
     pub software: bool,
     /// Largest storage binding in bytes.
     pub max_binding: u64,
+    /// Of [`Forms::FEATURES`] what the device has, for [`Forms::candidates`]; in a browser wgpu's own answer lacks some.
+    pub features: wgpu::Features,
 }
 
 /// Something the device reported outside of any call.
@@ -142,6 +144,8 @@ impl Gpu {
         } else {
             wgpu::Backends::PRIMARY
         };
+        #[cfg(target_arch = "wasm32")]
+        let asking = (!options.default_limits).then(super::web::Watch::new).flatten();
         let adapter = wgpu::Instance::new(descriptor)
             .request_adapter(&wgpu::RequestAdapterOptions {
                 power_preference: wgpu::PowerPreference::HighPerformance,
@@ -162,22 +166,27 @@ impl Gpu {
             limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
             limits.max_buffer_size = offered.max_buffer_size;
         }
-        let mut features = if options.default_limits {
+        let asked = if options.default_limits {
             wgpu::Features::empty()
         } else {
             adapter.features() & Forms::FEATURES
+        };
+        let features = asked;
+        #[cfg(target_arch = "wasm32")]
+        let features = match asking {
+            Some(watch) if watch.found() => features | wgpu::Features::SUBGROUP,
+            _ => features,
         };
         let forms = options.forms.unwrap_or(Forms::preferred(features, software));
         if !forms.run_on(features) {
             return Err(no_gpu(format!("the adapter lacks what {forms:?} needs")));
         }
-        if options.timestamps {
-            features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
-        }
+        let timestamps = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let asked = if options.timestamps { asked | timestamps } else { asked };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("outcrop"),
-                required_features: features,
+                required_features: asked,
                 required_limits: limits,
                 ..Default::default()
             })
@@ -198,6 +207,7 @@ impl Gpu {
             backend: format!("{:?}", adapter_info.backend),
             software,
             max_binding,
+            features,
         };
         let tables = Tables {
             n_ubatch: options.n_ubatch.max(1),

@@ -30,6 +30,8 @@ mod state;
 mod step;
 mod uniforms;
 mod weights;
+#[cfg(target_arch = "wasm32")]
+mod web;
 #[cfg(test)]
 mod work;
 
