@@ -1,7 +1,7 @@
 //! Times the mixers (Mamba-2, attention) alone, on the GPU, at the shapes of Granite 4.0 H: forms against each other, in one run.
 //!
-//! `cargo run --release --example mixers -- [scan|attend] [repeats]`; prints medians in ms a layer, and for the recurrence the ratio of
-//! its two forms.
+//! `cargo run --release --example mixers -- [scan|attend] [repeats] [tokens]`; prints medians in ms a layer, and for the recurrence the
+//! ratio of its two forms. Without a number of tokens it runs several.
 
 use outcrop::backend::gpu::{Gpu, GpuOptions, Scan};
 use outcrop::backend::{Attention, Backend, Buf, KvType, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
@@ -126,7 +126,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-async fn scan(repeats: usize) -> Result<()> {
+async fn scan(repeats: usize, only: Option<usize>) -> Result<()> {
     let forms = [Scan::Sequential, Scan::Chunked];
     for (name, n_head, d_head) in [("h-350m", 48, 32), ("h-micro", 64, 64)] {
         let mut nets = Vec::new();
@@ -140,7 +140,8 @@ async fn scan(repeats: usize) -> Result<()> {
             let state = net.gpu.new_state(&net.shape.clone())?;
             nets.push((net, state));
         }
-        for n in [16, 32, 64, 128, 256, 512] {
+        let all = [16, 32, 64, 128, 256, 512];
+        for n in all.into_iter().filter(|&n| only.is_none_or(|o| o == n)) {
             let mut times = vec![Vec::new(); forms.len()];
             for repeat in 0..=repeats {
                 for ((net, state), times) in nets.iter_mut().zip(&mut times) {
@@ -166,7 +167,7 @@ async fn scan(repeats: usize) -> Result<()> {
 }
 
 /// A layer of h-micro's attention for 64, 256 and 512 tokens after none and after some.
-async fn attend(repeats: usize) -> Result<()> {
+async fn attend(repeats: usize, only: Option<u32>) -> Result<()> {
     let (n_head, n_head_kv, d_head) = (32, 8, 64);
     let a = Attention {
         slot: 0,
@@ -202,7 +203,8 @@ async fn attend(repeats: usize) -> Result<()> {
         kv_type: KvType::F16,
         n_ctx: 1 << 13,
     })?;
-    for (n, pos) in [(64, 0), (256, 0), (512, 0), (64, 1024), (256, 1024)] {
+    let all = [(64, 0), (256, 0), (512, 0), (64, 1024), (256, 1024)];
+    for (n, pos) in all.into_iter().filter(|&(n, _)| only.is_none_or(|o| o == n)) {
         let mut times = Vec::new();
         for repeat in 0..=repeats {
             let ids: Vec<u32> = (0..n).map(|t| t % ROWS).collect();
@@ -232,9 +234,10 @@ async fn attend(repeats: usize) -> Result<()> {
 fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let repeats = args.get(1).and_then(|a| a.parse().ok()).unwrap_or(7);
+    let only = args.get(2).and_then(|a| a.parse().ok());
     let run = match args.first().map(String::as_str).unwrap_or("scan") {
-        "scan" => pollster::block_on(scan(repeats)),
-        "attend" => pollster::block_on(attend(repeats)),
+        "scan" => pollster::block_on(scan(repeats, only)),
+        "attend" => pollster::block_on(attend(repeats, only.map(|n| n as u32))),
         other => Err(Error::InvalidRequest {
             what: format!("no bench is called {other}"),
         }),
