@@ -1,13 +1,8 @@
-// 2 to 16 tokens: a matvec with 8 columns. 16 lanes walk the chunks of four rows of W together; a chunk is decoded into registers
-// (and weighed with gamma) once for 8 tokens, and a quad of x is loaded once for four rows. A workgroup has four such groups;
-// 16 columns of y (8 with GLU: two rows of each matrix).
+// 2 to 16 tokens: a matvec with 8 columns. LANES threads walk the chunks of four rows of W together; a chunk is decoded into registers
+// (and weighed with gamma) once for 8 tokens, and a quad of x is loaded once for four rows. With GLU two of the rows are the other
+// matrix's. How many threads there are and how their sums are joined is the other piece's.
 
-const LANES: u32 = 16u;
-const GROUPS: u32 = 4u;
 const TOKENS: u32 = 8u;
-
-var<workgroup> part: array<vec4<f32>, 256>;   // [4 tokens, GROUPS, LANES]: four rows
-var<workgroup> squares: array<vec4<f32>, 64>; // [GROUPS, LANES]: four tokens
 
 /// A chunk of a row, decoded.
 fn decode(s: Source, c: u32, g: array<vec4<f32>, 8>) -> array<vec4<f32>, 8> {
@@ -69,45 +64,10 @@ fn rows_of(first: u32) -> vec4<u32> {
     return (vec4(run.row0) + min(vec4(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4(run.n - 1u))) * op.x_stride;
 }
 
-/// Sum of a row over the lanes.
-fn total(group: u32, token: u32, row: u32) -> f32 {
-    var sum = 0.0;
-    for (var l = 0u; l < LANES; l++) {
-        sum += part[(token * GROUPS + group) * LANES + l][row];
-    }
-    return sum;
-}
-
-/// Joins the lanes' sums and stores those of tokens `first..first + 4`. A thread has a row of a token of its group.
-fn finish(f: Four, first: u32, tile: u32, local: u32) {
-    part[local] = f.sums[0];
-    part[64u + local] = f.sums[1];
-    part[128u + local] = f.sums[2];
-    part[192u + local] = f.sums[3];
-    squares[local] = f.squares;
-    workgroupBarrier();
-    let group = local / LANES;
-    let token = (local >> 2u) & 3u;
-    let row = local & 3u;
-    if first + token < run.n {
-        var sum = 0.0;
-        for (var l = 0u; l < LANES; l++) {
-            sum += squares[group * LANES + l][token];
-        }
-        let inv = inv_rms(sum);
-        if !GLU {
-            store(first + token, tile * 4u + row, inv * total(group, token, row));
-        } else if row < 2u {
-            store(first + token, tile * 2u + row, silu(inv * total(group, token, row)) * (inv * total(group, token, row + 2u)));
-        }
-    }
-    workgroupBarrier();
-}
-
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let lane = local % LANES;
-    let tile = wid.x * GROUPS + local / LANES;
+    let tile = wid.x * (THREADS / LANES) + local / LANES;
     // The last row again where there are no more: nothing is stored for it.
     let last = op.n_rows - 1u;
     var s0: Source;

@@ -679,8 +679,8 @@ fn forms_of_batches() {
         cases.extend(ops.map(|(_, op)| Case {
             op,
             n_cols: 256,
-            passes: vec![17, 64, 65, 130],
-            shown: 4,
+            passes: vec![3, 13, 17, 64, 65, 130],
+            shown: 6,
         }));
     }
     let forms = [MatmulForm::Base, MatmulForm::Serial, MatmulForm::F16].map(|matmul| GpuOptions {

@@ -116,7 +116,7 @@ pub enum MatmulForm {
     /// f32, default limits: tiles of 128 rows by 64 tokens in workgroup memory.
     #[default]
     Base,
-    /// For adapters that compute on the CPU: tiles of 64 rows.
+    /// For adapters that compute on the CPU: tiles of 64 rows; short batches without workgroup memory.
     Serial,
     /// The base form with f16 tiles: half of the workgroup traffic, factors rounded to 11 bits, f32 sums. Weights above 127 in magnitude
     /// and activations above 65504 are cut off, activations below 6e-5 lose bits. Never chosen by itself.
@@ -159,6 +159,22 @@ impl MatmulForm {
         match self {
             MatmulForm::Base | MatmulForm::F16 => 128,
             MatmulForm::Serial => 64,
+        }
+    }
+
+    /// Of a short batch, which is a matvec with some columns.
+    pub(super) fn few(self) -> MatmulForm {
+        match self {
+            MatmulForm::Serial => self,
+            MatmulForm::Base | MatmulForm::F16 => MatmulForm::Base,
+        }
+    }
+
+    /// Rows of W of a short batch's workgroup.
+    pub(super) fn few_rows(self) -> u32 {
+        match self {
+            MatmulForm::Serial => 64,
+            MatmulForm::Base | MatmulForm::F16 => 16,
         }
     }
 }
@@ -216,7 +232,7 @@ impl Forms {
                 let matvec = MatvecForm::Base;
                 Some((Forms { matvec, ..self }, format!("matvec{}", form.name())))
             }
-            Kernel::Matmul(_, form, ..) if form != MatmulForm::Base => {
+            Kernel::Few(_, form, _) | Kernel::Matmul(_, form, _) if form != MatmulForm::Base => {
                 let matmul = MatmulForm::Base;
                 Some((Forms { matmul, ..self }, format!("matmul{}", form.name())))
             }

@@ -26,7 +26,7 @@ pub(super) const SSD_QUADS: [u32; 2] = [8, 16];
 pub(super) enum Kernel {
     Embed(GgmlType),
     Matvec(GgmlType, MatvecForm, Shape),
-    Few(GgmlType, Shape),
+    Few(GgmlType, MatmulForm, Shape),
     Matmul(GgmlType, MatmulForm, Shape),
     Glu,
     GroupNorm,
@@ -76,7 +76,7 @@ impl Kernel {
                 for form in MatvecForm::ALL.into_iter().filter(|f| f.of(ty) == *f) {
                     all.push(Kernel::Matvec(ty, form, shape));
                 }
-                all.push(Kernel::Few(ty, shape));
+                all.extend([MatmulForm::Base, MatmulForm::Serial].map(|form| Kernel::Few(ty, form, shape)));
                 all.extend(MatmulForm::ALL.map(|form| Kernel::Matmul(ty, form, shape)));
             }
         }
@@ -113,7 +113,7 @@ impl Kernel {
         match self {
             Kernel::Embed(t) => format!("embed_{}", ty(t)),
             Kernel::Matvec(t, form, shape) => format!("matvec{}_{}_{}", form.name(), ty(t), shape.name()),
-            Kernel::Few(t, shape) => format!("few_{}_{}", ty(t), shape.name()),
+            Kernel::Few(t, form, shape) => format!("few{}_{}_{}", form.name(), ty(t), shape.name()),
             Kernel::Matmul(t, form, shape) => format!("matmul{}_{}_{}", form.name(), ty(t), shape.name()),
             Kernel::Glu => "glu".into(),
             Kernel::GroupNorm => "group_norm".into(),
@@ -176,11 +176,14 @@ impl Kernel {
                 ]
                 .concat()
             }
-            Kernel::Few(t, _) => [
-                quant(t, Floats::Bytes),
-                vec![shader!("math"), shader!("product"), shader!("few")],
-            ]
-            .concat(),
+            Kernel::Few(t, form, _) => {
+                let threads = match form {
+                    MatmulForm::Serial => shader!("few_serial"),
+                    _ => shader!("few_lanes"),
+                };
+                let own = vec![shader!("math"), shader!("product"), shader!("few"), threads];
+                [quant(t, Floats::Bytes), own].concat()
+            }
             Kernel::Matmul(t, form, _) => {
                 let own = match form {
                     MatmulForm::Base => vec![shader!("tile_f32"), shader!("matmul")],

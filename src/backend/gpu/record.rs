@@ -319,7 +319,14 @@ impl Recorder {
                 let groups = n_rows.div_ceil(form.rows(run.ty, shape));
                 (Kernel::Matvec(run.ty, form, shape), Grid::line(groups))
             }
-            Class::Few => (Kernel::Few(run.ty, shape), Grid::TokenTiles { x: groups(16), tile: 8 }),
+            Class::Few => {
+                let form = t.forms.matmul.few();
+                let grid = Grid::TokenTiles {
+                    x: groups(form.few_rows()),
+                    tile: 8,
+                };
+                (Kernel::Few(run.ty, form, shape), grid)
+            }
             Class::Many => {
                 let form = t.forms.matmul.of(run.ty);
                 let grid = Grid::TokenTiles {
