@@ -36,13 +36,12 @@ impl Watch {
         let request = Closure::new(move |options: JsValue| -> Result<JsValue, JsValue> {
             let promise: Promise = original.call1(&of, &options)?.dyn_into()?;
             let seen = seen.clone();
-            let then = Closure::once(move |adapter: JsValue| {
+            let asked = Closure::once(move |adapter: JsValue| {
                 seen.set(ask(&adapter).is_some());
                 adapter
             });
-            let promise = promise.unchecked_ref::<JsValue>();
-            let chained = method(promise, "then").ok_or(JsValue::UNDEFINED)?.call1(promise, &then.into_js_value());
-            chained
+            let then = method(&promise, "then").ok_or(JsValue::UNDEFINED)?;
+            then.call1(&promise, &asked.into_js_value())
         });
         Reflect::set(&gpu, &"requestAdapter".into(), request.as_ref()).ok()?;
         Some(Watch {
