@@ -199,3 +199,42 @@ pub(super) fn likeliest(places: &uniforms::Places, logit: f32, n_vocab: u32) -> 
         n_best: MOST_LIKELY.min(n_vocab as usize),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the choice adds to a token's dispatches; with 214 before it (tests/plan.rs: 216 with the greedy one), at most 220.
+    #[test]
+    fn a_choice_is_few_dispatches() {
+        let lists = [greedy(100_352), sample(100_352), likely(100_352)];
+        assert_eq!(lists.each_ref().map(Vec::len), [2, 4, 2]);
+        for step in lists.iter().flatten() {
+            assert!(
+                step.binds.len() <= 8 && step.binds.len() == step.kernel.storage().len(),
+                "{step:?}"
+            );
+        }
+    }
+
+    /// The window holds the prompt's end, and what falls out of it is where the kernel looks for it.
+    #[test]
+    fn counts_are_those_of_the_prompt() {
+        let choice = Choice {
+            greedy: false,
+            repetition_penalty: 1.1,
+            repetition_last_n: 3,
+            prompt: &[4, 4, 2, 4, 1],
+            never: &[0, 2, 9],
+            n_vocab: 6,
+            ..Choice::GREEDY
+        };
+        let made = counts(&choice, 6, 100);
+        let windows: Vec<u32> = made.iter().map(|c| c[0] & !NEVER).collect();
+        assert_eq!(windows[..6], [0, 1, 1, 0, 1, 0]);
+        assert_eq!(windows[6..], [4, 1, 2], "token i at i % 3");
+        let never: Vec<bool> = made.iter().map(|c| c[0] & NEVER != 0).collect();
+        assert_eq!(never[..6], [true, false, true, false, false, false]);
+        assert!(made[..6].iter().all(|c| c[1] == 0));
+    }
+}
