@@ -6,6 +6,7 @@
 //! Errors cross as JavaScript `Error`s with a `code`, see [`Error::code`]. Panics trap; the worker tells the page.
 
 mod bench;
+mod device;
 mod host;
 mod load;
 mod turns;
@@ -22,8 +23,9 @@ use wasm_bindgen_futures::future_to_promise;
 use web_sys::{AbortSignal, Blob};
 
 use self::{
+    device::{Debug, GpuStats, parse_forms},
     host::{EventLoop, WebHost},
-    load::{AnySession, Debug, Device, GpuStats, Loaded, Times},
+    load::{AnySession, Device, Loaded, Times},
     turns::Turns,
 };
 use crate::{
@@ -452,6 +454,11 @@ fn load_request(options: &JsValue) -> Result<(load::Request, Option<String>, Opt
             Debug {
                 software: field("software").is_some_and(|v| v.is_truthy()),
                 default_limits: field("default_limits").is_some_and(|v| v.is_truthy()),
+                forms: field("forms")
+                    .and_then(|v| v.as_string())
+                    .map(|text| parse_forms(&text))
+                    .transpose()?,
+                tune: field("tune").is_some_and(|v| v.is_truthy()),
                 sabotage: field("sabotage").and_then(|v| v.as_string()),
             }
         }

@@ -81,6 +81,50 @@ fn a_wrong_form_is_given_up() {
     }
 }
 
+/// What is measured is what a device can run, the fastest is taken, and what is known is not measured again.
+#[test]
+fn forms_are_compared() {
+    let options = GpuOptions {
+        tune: Some(true),
+        ..Default::default()
+    };
+    let Some((model, checked)) = ready("tiny-Q4_K_M", KvType::F32, options) else {
+        return;
+    };
+    checked.unwrap();
+    let gpu = &model.backend;
+    let times = &gpu.tuning().times;
+    // A slow device has no time for all; what it has measured it has compared.
+    let in_time = gpu.tuning().took_ms < 1400.0;
+    for name in ["matvec serial", "matvec base", "matmul serial", "matmul base"] {
+        let seen = times.iter().any(|(form, ms)| form == name && *ms > 0.0);
+        assert!(seen || !in_time, "{name}: {times:?}");
+    }
+    assert!(!times.is_empty());
+    for (family, form) in gpu.forms().names() {
+        let mine: Vec<_> = times.iter().filter(|(name, _)| name.starts_with(family)).collect();
+        let name = format!("{family} {form}");
+        let chosen = mine.iter().find(|(measured, _)| *measured == name);
+        assert!(chosen.is_some() || !in_time, "{name} was chosen of {times:?}");
+        // A few percent are no reason to leave what is preferred.
+        assert!(
+            chosen.is_none_or(|best| mine.iter().all(|(_, ms)| best.1 <= ms / 0.96)),
+            "{name} of {times:?}"
+        );
+    }
+    println!("{times:?} in {:.0} ms", gpu.tuning().took_ms);
+    let known = GpuOptions {
+        remembered: Some(gpu.forms()),
+        ..Default::default()
+    };
+    let forms = gpu.forms();
+    drop(model);
+    let (model, checked) = ready("tiny-Q4_K_M", KvType::F32, known).expect("as before");
+    checked.unwrap();
+    assert_eq!(model.backend.forms(), forms);
+    assert!(model.backend.tuning().times.is_empty());
+}
+
 /// Without a base form to fall back on the device is given up, and the error says what is wrong.
 #[test]
 fn a_wrong_base_kernel_is_found() {

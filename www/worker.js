@@ -62,6 +62,8 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @typedef {object} Debug for tests and measurements
  * @property {boolean} [software] take a GPU that the CPU plays, also with "auto"
  * @property {boolean} [default_limits] ask the GPU for no limit and no feature beyond what every WebGPU has
+ * @property {string} [forms] which forms of the GPU's kernels run, as in "matvec=subgroups,matmul=base"
+ * @property {boolean} [tune] compare the forms anew, also on a GPU that the CPU plays
  * @property {string} [sabotage] kernels whose name begins with this do nothing, as if the GPU computed wrongly
  *
  * @typedef {object} Progress
@@ -154,6 +156,11 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {{op: string, dispatches: number, ms: number, gbps: number}[]} ops of one token
  * @typedef {object} GpuStats
  * @property {Record<string, string>} forms which form of each family of kernels runs: "base" needs nothing that a WebGPU need not have
+ * @property {"default" | "forced" | "measured" | "remembered"} chosen how they were chosen: by a measurement on this model's weights, or by one of an
+ *   earlier load on this adapter and browser; "default" on a GPU that the CPU plays, and where nothing could be measured
+ * @property {string | null} why_not why nothing could be measured
+ * @property {{form: string, ms: number}[]} times what was measured: products of cold weights, in milliseconds
+ * @property {number} tuning_ms how long that took
  * @property {{form: string, why: string}[]} dropped forms that were given up for the base form, because the self-check found them wrong or
  *   they could not be compiled
  * @property {number} check_ms how long the self-check took

@@ -5,14 +5,13 @@ use std::cell::Cell;
 use serde::Serialize;
 use web_sys::AbortSignal;
 
-use super::host::{EventLoop, WebHost, adapter_words};
+use super::{
+    device::{self, Debug, GpuStats},
+    host::{EventLoop, WebHost},
+};
 use crate::{
     Error, Result,
-    backend::{
-        Backend, KvType,
-        cpu::Cpu,
-        gpu::{Gpu, GpuOptions},
-    },
+    backend::{Backend, KvType, cpu::Cpu, gpu::Gpu},
     generate::{About, Options, Received, Receiver, Session},
     source::{
         Sink,
@@ -39,32 +38,6 @@ pub(crate) struct Request {
     /// Read the model from IndexedDB if it is there.
     pub(crate) use_store: bool,
     pub(crate) debug: Debug,
-}
-
-/// For tests and measurements.
-#[derive(Default)]
-pub(crate) struct Debug {
-    /// Takes a GPU that the CPU plays even if none was asked for by name.
-    pub(crate) software: bool,
-    /// As in [`GpuOptions`].
-    pub(crate) default_limits: bool,
-    /// As in [`GpuOptions`].
-    pub(crate) sabotage: Option<String>,
-}
-
-/// What `stats()` tells of the kernels on a GPU.
-#[derive(Clone, Serialize)]
-pub(crate) struct GpuStats {
-    /// Family of kernels -> form.
-    forms: std::collections::BTreeMap<&'static str, &'static str>,
-    dropped: Vec<DroppedStats>,
-    check_ms: f64,
-}
-
-#[derive(Clone, Serialize)]
-struct DroppedStats {
-    form: String,
-    why: String,
 }
 
 /// A session on either backend.
@@ -177,36 +150,15 @@ async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnM
 
 async fn load_gpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
     let start_ms = now_ms();
-    let options = GpuOptions {
-        // A GPU played by the CPU is slower than the CPU; whoever asks for it by name gets it.
-        allow_software: request.device == Some(Device::WebGpu) || request.debug.software,
-        default_limits: request.debug.default_limits,
-        sabotage: request.debug.sabotage.clone(),
-        ..GpuOptions::default()
-    };
-    let gpu = Gpu::new(options).await?;
-    let adapter = adapter_words().await.unwrap_or_else(|| gpu.info().name.clone());
+    // A GPU played by the CPU is slower than the CPU; whoever asks for it by name gets it.
+    let software = request.device == Some(Device::WebGpu);
+    let (gpu, adapter, findings) = device::open(&request.debug, software).await?;
     let mut loaded = load_on(gpu, Device::WebGpu, AnySession::Gpu, start_ms, request, signal, report).await?;
     loaded.adapter = Some(adapter);
     if let AnySession::Gpu(session) = &loaded.session {
-        loaded.gpu = Some(gpu_stats(&session.model().backend));
+        loaded.gpu = Some(findings.tell(&session.model().backend).await);
     }
     Ok(loaded)
-}
-
-fn gpu_stats(gpu: &Gpu) -> GpuStats {
-    let dropped = gpu.dropped().iter().map(|d| {
-        web_sys::console::warn_1(&format!("outcrop: {} is not used on this GPU: {}", d.form, d.why).into());
-        DroppedStats {
-            form: d.form.clone(),
-            why: d.why.clone(),
-        }
-    });
-    GpuStats {
-        forms: gpu.forms().names().into_iter().collect(),
-        dropped: dropped.collect(),
-        check_ms: gpu.check_ms(),
-    }
 }
 
 /// Whether another device may do better.

@@ -14,6 +14,8 @@ pub mod file;
 pub(crate) mod http;
 pub mod progress;
 #[cfg(target_arch = "wasm32")]
+pub(crate) mod notes;
+#[cfg(target_arch = "wasm32")]
 pub(crate) mod store;
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod web;

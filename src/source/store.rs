@@ -40,47 +40,7 @@ impl Drop for Store {
 impl Store {
     /// Opens the database, making it if need be.
     pub(crate) async fn open() -> Result<Self> {
-        let factory = scope().indexed_db().map_err(failed)?;
-        let factory = factory.ok_or_else(|| Error::Storage {
-            what: "this browser has no IndexedDB".into(),
-        })?;
-        let request: IdbOpenDbRequest = factory.open_with_u32(DATABASE, SCHEMA).map_err(failed)?;
-        let upgrade = {
-            let request = request.clone();
-            Closure::<dyn FnMut()>::new(move || {
-                let db: IdbDatabase = request.result().expect("an upgrade has a database").unchecked_into();
-                for store in [MANIFESTS, CHUNKS] {
-                    if !db.object_store_names().contains(store) {
-                        // A failure here aborts the upgrade, which fails the request: it is told there.
-                        let _ = db.create_object_store(store);
-                    }
-                }
-            })
-        };
-        request.set_onupgradeneeded(Some(upgrade.as_ref().unchecked_ref()));
-        // Another tab holds an older version open and does not let go: waiting could take for ever.
-        let opened = Promise::new(&mut |resolve, reject| {
-            request.set_onsuccess(Some(&resolve));
-            request.set_onerror(Some(&reject));
-            request.set_onblocked(Some(&reject));
-        });
-        let opened = JsFuture::from(opened).await;
-        request.set_onupgradeneeded(None);
-        if opened.is_err() {
-            return Err(match request.error() {
-                Ok(Some(e)) => failed(e.into()),
-                _ => Error::Storage {
-                    what: "another tab holds an older version of it open; close that tab".into(),
-                },
-            });
-        }
-        let db: IdbDatabase = request.result().map_err(failed)?.unchecked_into();
-        // A newer page wants to upgrade: let it, rather than block it. What is under way here fails and goes on unstored.
-        let close = {
-            let db = db.clone();
-            Closure::once_into_js(move || db.close())
-        };
-        db.set_onversionchange(Some(close.unchecked_ref()));
+        let db = open_database(DATABASE, SCHEMA, &[MANIFESTS, CHUNKS]).await?;
         Ok(Self { db })
     }
 
@@ -243,8 +203,54 @@ fn chunk_keys(id: &ModelId) -> Result<IdbKeyRange> {
     IdbKeyRange::bound(&Array::of1(&id), &Array::of2(&id, &Array::new())).map_err(failed)
 }
 
+/// Opens a database with these stores, making what is missing.
+pub(super) async fn open_database(name: &str, version: u32, stores: &'static [&'static str]) -> Result<IdbDatabase> {
+    let factory = scope().indexed_db().map_err(failed)?;
+    let factory = factory.ok_or_else(|| Error::Storage {
+        what: "this browser has no IndexedDB".into(),
+    })?;
+    let request: IdbOpenDbRequest = factory.open_with_u32(name, version).map_err(failed)?;
+    let upgrade = {
+        let request = request.clone();
+        Closure::<dyn FnMut()>::new(move || {
+            let db: IdbDatabase = request.result().expect("an upgrade has a database").unchecked_into();
+            for &store in stores {
+                if !db.object_store_names().contains(store) {
+                    // A failure here aborts the upgrade, which fails the request: it is told there.
+                    let _ = db.create_object_store(store);
+                }
+            }
+        })
+    };
+    request.set_onupgradeneeded(Some(upgrade.as_ref().unchecked_ref()));
+    // Another tab holds an older version open and does not let go: waiting could take for ever.
+    let opened = Promise::new(&mut |resolve, reject| {
+        request.set_onsuccess(Some(&resolve));
+        request.set_onerror(Some(&reject));
+        request.set_onblocked(Some(&reject));
+    });
+    let opened = JsFuture::from(opened).await;
+    request.set_onupgradeneeded(None);
+    if opened.is_err() {
+        return Err(match request.error() {
+            Ok(Some(e)) => failed(e.into()),
+            _ => Error::Storage {
+                what: "another tab holds an older version of it open; close that tab".into(),
+            },
+        });
+    }
+    let db: IdbDatabase = request.result().map_err(failed)?.unchecked_into();
+    // A newer page wants to upgrade: let it, rather than block it. What is under way here fails and goes on unstored.
+    let close = {
+        let db = db.clone();
+        Closure::once_into_js(move || db.close())
+    };
+    db.set_onversionchange(Some(close.unchecked_ref()));
+    Ok(db)
+}
+
 /// Waits for a request and takes its result. Its handlers are set before this returns.
-fn result(request: &IdbRequest) -> impl Future<Output = Result<JsValue>> + use<> {
+pub(super) fn result(request: &IdbRequest) -> impl Future<Output = Result<JsValue>> + use<> {
     let request = request.clone();
     let done = JsFuture::from(Promise::new(&mut |resolve, reject| {
         request.set_onsuccess(Some(&resolve));
@@ -261,7 +267,7 @@ fn result(request: &IdbRequest) -> impl Future<Output = Result<JsValue>> + use<>
 }
 
 /// Waits until a transaction is on the disk. Its handlers are set before this returns.
-fn committed(transaction: &IdbTransaction) -> impl Future<Output = Result<()>> + use<> {
+pub(super) fn committed(transaction: &IdbTransaction) -> impl Future<Output = Result<()>> + use<> {
     let transaction = transaction.clone();
     let done = JsFuture::from(Promise::new(&mut |resolve, reject| {
         transaction.set_oncomplete(Some(&resolve));
@@ -275,7 +281,7 @@ fn committed(transaction: &IdbTransaction) -> impl Future<Output = Result<()>> +
     }
 }
 
-fn failed(e: JsValue) -> Error {
+pub(super) fn failed(e: JsValue) -> Error {
     let name = e.dyn_ref::<web_sys::DomException>().map(web_sys::DomException::name);
     let what = match name.as_deref() {
         Some("QuotaExceededError") => "there is not enough space for the model".to_owned(),

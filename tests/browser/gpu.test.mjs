@@ -53,7 +53,7 @@ const load = (options = {}) =>
 const say = async (content) =>
   (await page.evaluate((content) => /** @type {any} */ (window).engine.request({ type: "chat", request: { messages: [{ role: "user", content }], temperature: 0 } }), content)).text;
 
-test("kernels are compiled while the model arrives, and none while somebody waits", { skip }, async () => {
+test("kernels are compiled while the model arrives, none while somebody waits, and the fastest forms are taken", { skip }, async () => {
   const worker = await startEngine();
   await worker.evaluate(() => {
     const scope = /** @type {any} */ (globalThis);
@@ -69,13 +69,35 @@ test("kernels are compiled while the model arrives, and none while somebody wait
       return createComputePipelineAsync.call(this, descriptor);
     };
   });
-  const { load: times, gpu } = await load();
+  const { load: times, gpu } = await load({ debug: { tune: true } });
   assert.equal(await say("What colour is grass?"), "Grass is green.");
   const seen = await worker.evaluate(() => /** @type {any} */ (globalThis).seen);
   assert.equal(seen.waited, 0);
   assert.ok(seen.ahead > 10, `${seen.ahead} kernels`);
   assert.deepEqual(gpu.dropped, []);
+  assert.equal(gpu.chosen, "measured", gpu.why_not);
+  assert.ok(gpu.times.length > 0 && gpu.times.every((/** @type {any} */ { ms }) => ms > 0), JSON.stringify(gpu.times));
+  console.log(`${JSON.stringify(gpu.times)} in ${Math.round(gpu.tuning_ms)} ms: ${JSON.stringify(gpu.forms)}`);
   console.log(`${seen.ahead} kernels compiled ahead, ${Math.round(times.compile_ms)} ms after the download; their check took ${Math.round(gpu.check_ms)}`);
+});
+
+test("every form of the products that this GPU offers gives the known answers", { skip }, async () => {
+  await startEngine();
+  const run = /** @type {string[]} */ ([]);
+  for (const forms of ["matvec=base,matmul=base", "matvec=subgroups,matmul=base", "matvec=base,matmul=f16"]) {
+    const stats = await load({ debug: { forms, default_limits: forms === "matvec=base,matmul=base" } }).catch((error) => String(error));
+    if (typeof stats === "string") {
+      assert.match(stats, /the adapter lacks what/);
+      continue;
+    }
+    assert.deepEqual([stats.gpu.dropped, stats.gpu.chosen], [[], "forced"]);
+    assert.equal(Object.entries(stats.gpu.forms).map((one) => one.join("=")).sort().join(), forms.split(",").sort().join());
+    assert.equal(await say("What colour is grass?"), "Grass is green.", forms);
+    assert.equal(await say("Count down from 30 to 21."), "30, 29, 28, 27, 26, 25, 24, 23, 22, 21.", forms);
+    run.push(forms);
+  }
+  assert.equal(run[0], "matvec=base,matmul=base");
+  console.log(`forms that run here: ${run.join("; ")}`);
 });
 
 test("a GPU that computes wrongly is found out, and the CPU answers instead", { skip }, async () => {
@@ -108,7 +130,8 @@ const lose = (worker) =>
 test("a GPU lost between answers is opened again unnoticed; lost again soon, it is given up for the CPU", { skip }, async () => {
   const worker = await startEngine();
   await worker.evaluate(KEEPS_DEVICES);
-  await load({ backend: "auto", debug: { software: true } });
+  const { gpu } = await load({ backend: "auto", debug: { software: true } });
+  assert.equal(gpu.chosen, "remembered", "the first test has compared the forms");
   const stats = () => page.evaluate(() => /** @type {any} */ (window).engine.request({ type: "stats" }));
   assert.equal(await lose(worker), 1);
   assert.equal(await say("What colour is grass?"), "Grass is green.");

@@ -4,7 +4,7 @@
 //! in a browser by `createComputePipelineAsync`, which neither the worker nor the browser's GPU process waits for.
 
 use super::{
-    device::Scopes,
+    fault::Scopes,
     pipelines::{Kernel, Pipeline},
 };
 use crate::Result;

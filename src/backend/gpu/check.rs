@@ -13,7 +13,7 @@ mod case;
 use super::{
     Gpu, State,
     ahead::Ahead,
-    device::gpu_error,
+    fault::gpu_error,
     forms::{MatmulForm, MatvecForm},
     pipelines::Kernel,
 };

@@ -5,6 +5,7 @@ use super::{
     ahead::Ahead,
     check::Cases,
     decode::Reply,
+    fault::{Fault, gpu_error, watch},
     forms::Forms,
     mixers::Scan,
     pace::Pace,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{Error, Result};
 use futures_channel::oneshot;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// How to open a device.
 #[derive(Debug, Clone)]
@@ -38,6 +39,11 @@ pub struct GpuOptions {
     pub far: u32,
     /// Ask for timestamp queries where there are any: for [`Gpu::profile`].
     pub timestamps: bool,
+    /// As `forms`, if the device can run them: what was found to be fastest on an earlier visit.
+    pub remembered: Option<Forms>,
+    /// Compares the forms that the device can run on the model's own weights and takes the fastest, see [`Gpu::tuning`]. `None`: on an
+    /// adapter that is no CPU, unless `forms` or `remembered` says what to run.
+    pub tune: Option<bool>,
     /// Kernels whose name begins with this do nothing: for tests of what happens on a device that computes wrongly.
     pub sabotage: Option<String>,
 }
@@ -53,6 +59,8 @@ impl Default for GpuOptions {
             scan: Scan::Auto,
             far: 16 << 10,
             timestamps: false,
+            remembered: None,
+            tune: None,
             sabotage: None,
         }
     }
@@ -73,14 +81,6 @@ pub struct GpuInfo {
     pub features: wgpu::Features,
 }
 
-/// Something the device reported outside of any call.
-#[derive(Debug)]
-enum Fault {
-    Error(String),
-    OutOfMemory,
-    Lost(String),
-}
-
 /// The head's buffers.
 pub(super) struct Head {
     /// `[rows, n_vocab]`.
@@ -98,7 +98,7 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     info: GpuInfo,
     max_buffer: u64,
-    fault: Arc<Mutex<Option<Fault>>>,
+    pub(super) fault: Arc<Mutex<Option<Fault>>>,
     pub(super) tables: Tables,
     pub(super) arenas: Vec<wgpu::Buffer>,
     /// Matrices that have a place in an arena.
@@ -115,6 +115,7 @@ pub struct Gpu {
     /// Collects what a model asks for while its ops are recorded for the first time.
     pub(super) census: Option<Cases>,
     pub(super) readiness: Readiness,
+    pub(super) tune: bool,
     pub(super) sabotage: Option<String>,
     pub(super) run: wgpu::Buffer,
     pub(super) ids: wgpu::Buffer,
@@ -177,7 +178,8 @@ impl Gpu {
             Some(watch) if watch.found() => features | wgpu::Features::SUBGROUP,
             _ => features,
         };
-        let forms = options.forms.unwrap_or(Forms::preferred(features, software));
+        let known = options.forms.or(options.remembered.filter(|forms| forms.run_on(features)));
+        let forms = known.unwrap_or(Forms::preferred(features, software));
         if !forms.run_on(features) {
             return Err(no_gpu(format!("the adapter lacks what {forms:?} needs")));
         }
@@ -219,6 +221,7 @@ impl Gpu {
         };
         let mut gpu = Gpu::on(device, queue, info, limits.max_buffer_size, fault, tables);
         gpu.sabotage = options.sabotage;
+        gpu.tune = options.tune.unwrap_or(known.is_none() && !software);
         Ok(gpu)
     }
 
@@ -272,6 +275,7 @@ impl Gpu {
             ahead: None,
             census: None,
             readiness: Readiness::default(),
+            tune: false,
             sabotage: None,
             run: buffer("run", 2 * SLOT, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE),
             ids: buffer("ids", n_ubatch as u64 * 4, wgpu::BufferUsages::STORAGE),
@@ -315,33 +319,6 @@ impl Gpu {
     /// Bytes of weights on the device.
     pub fn weight_bytes(&self) -> u64 {
         self.arenas.iter().map(|a| a.size()).sum()
-    }
-
-    /// The device is gone for good.
-    pub fn is_lost(&self) -> bool {
-        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(&*fault, Some(Fault::Lost(_)))
-    }
-
-    /// A fault reported since the last call; a lost device stays lost.
-    pub(super) fn check(&self) -> Result<()> {
-        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*fault {
-            None => Ok(()),
-            Some(Fault::Lost(what)) => Err(Error::GpuLost { what: what.clone() }),
-            Some(Fault::OutOfMemory) => {
-                *fault = None;
-                Err(Error::OutOfMemory {
-                    what: "buffers on the GPU, weights alone",
-                    bytes: self.weight_bytes(),
-                })
-            }
-            Some(Fault::Error(what)) => {
-                let what = what.clone();
-                *fault = None;
-                Err(Error::Gpu { what })
-            }
-        }
     }
 
     /// A zeroed storage buffer that can be bound whole.
@@ -496,36 +473,6 @@ impl Gpu {
     }
 }
 
-/// Catches what the device has against the calls between [`Scopes::push`] and [`Scopes::pop`].
-pub(super) struct Scopes {
-    internal: wgpu::ErrorScopeGuard,
-    validation: wgpu::ErrorScopeGuard,
-}
-
-impl Scopes {
-    pub(super) fn push(device: &wgpu::Device) -> Scopes {
-        Scopes {
-            internal: device.push_error_scope(wgpu::ErrorFilter::Internal),
-            validation: device.push_error_scope(wgpu::ErrorFilter::Validation),
-        }
-    }
-
-    /// Ends them at once; the answer may be waited for later.
-    pub(super) fn pop(self) -> impl Future<Output = Result<()>> + use<> {
-        let (validation, internal) = (self.validation.pop(), self.internal.pop());
-        async move {
-            match validation.await.or(internal.await) {
-                Some(error) => Err(gpu_error(error)),
-                None => Ok(()),
-            }
-        }
-    }
-}
-
-pub(super) fn gpu_error(e: impl ToString) -> Error {
-    Error::Gpu { what: e.to_string() }
-}
-
 fn describe(info: &wgpu::AdapterInfo) -> String {
     let parts = [&info.name, &info.driver, &info.driver_info];
     let words: Vec<&str> = parts.iter().map(|s| s.trim()).filter(|s| !s.is_empty()).collect();
@@ -534,34 +481,4 @@ fn describe(info: &wgpu::AdapterInfo) -> String {
     } else {
         words.join(", ")
     }
-}
-
-/// Catches what the device reports outside of calls. wgpu would panic.
-fn watch(device: &wgpu::Device) -> Arc<Mutex<Option<Fault>>> {
-    let fault = Arc::new(Mutex::new(None));
-    let set = |slot: &Mutex<Option<Fault>>, new: Fault| {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        // The first error explains those after it; a loss explains all.
-        if slot.is_none() || matches!(new, Fault::Lost(_)) {
-            *slot = Some(new);
-        }
-    };
-    let slot = fault.clone();
-    device.on_uncaptured_error(Arc::new(move |error| {
-        let new = match error {
-            wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory,
-            other => Fault::Error(other.to_string()),
-        };
-        set(&slot, new);
-    }));
-    let slot = fault.clone();
-    device.set_device_lost_callback(move |_, message| {
-        let message = if message.is_empty() {
-            "no reason was given".into()
-        } else {
-            message
-        };
-        set(&slot, Fault::Lost(message));
-    });
-    fault
 }

@@ -225,6 +225,28 @@ impl Forms {
         [("matvec", word(self.matvec.name())), ("matmul", word(self.matmul.name()))]
     }
 
+    /// `matvec=subgroups,matmul=base`.
+    pub fn to_text(self) -> String {
+        self.names().map(|(family, form)| format!("{family}={form}")).join(",")
+    }
+
+    /// What [`Forms::to_text`] wrote; families that it leaves out are base.
+    pub fn parse(text: &str) -> Option<Forms> {
+        let mut forms = Forms::default();
+        for part in text.split(',') {
+            let (family, form) = part.trim().split_once('=')?;
+            let named = |forms: &Forms| forms.names().contains(&(family, form));
+            let matvecs = MatvecForm::ALL.map(|matvec| Forms { matvec, ..forms });
+            let matmuls = MatmulForm::ALL.map(|matmul| Forms { matmul, ..forms });
+            forms = match family {
+                "matvec" => matvecs.into_iter().find(named)?,
+                "matmul" => matmuls.into_iter().find(named)?,
+                _ => return None,
+            };
+        }
+        Some(forms)
+    }
+
     /// Without the form that a kernel is of, and what that is called; `None` if it is of a base form.
     pub(super) fn without(self, kernel: Kernel) -> Option<(Forms, String)> {
         match kernel {
@@ -237,6 +259,15 @@ impl Forms {
                 Some((Forms { matmul, ..self }, format!("matmul{}", form.name())))
             }
             _ => None,
+        }
+    }
+
+    /// Whether a kernel is of these forms.
+    pub(super) fn run(self, kernel: Kernel) -> bool {
+        match kernel {
+            Kernel::Matvec(ty, form, _) => form == self.matvec.of(ty),
+            Kernel::Matmul(ty, form, ..) => form == self.matmul.of(ty),
+            _ => true,
         }
     }
 
@@ -309,5 +340,24 @@ impl Shape {
             ("ADD", flag(self.add)),
             ("GLU", flag(self.glu)),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_survive_being_written() {
+        for matvec in MatvecForm::ALL {
+            for matmul in MatmulForm::ALL {
+                let forms = Forms { matvec, matmul };
+                assert_eq!(Forms::parse(&forms.to_text()), Some(forms));
+            }
+        }
+        assert_eq!(Forms::parse("matvec=base"), Some(Forms::default()));
+        for text in ["", "matvec", "matvec=turbo", "attend=base"] {
+            assert_eq!(Forms::parse(text), None, "{text}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod choose;
 mod cost;
 mod decode;
 mod device;
+mod fault;
 mod forms;
 mod ledger;
 mod mark;
@@ -28,6 +29,7 @@ mod readback;
 mod record;
 mod state;
 mod step;
+mod tune;
 mod uniforms;
 mod weights;
 #[cfg(target_arch = "wasm32")]
@@ -45,6 +47,7 @@ pub use prepare::Dropped;
 pub use probe::{Probe, product};
 pub use profile::OpTime;
 pub use state::State;
+pub use tune::Tuning;
 
 use super::{Attention, Backend, Buf, Choice, Made, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
 use crate::{Error, Result, gguf::GgmlType};

@@ -3,7 +3,7 @@
 use super::{
     Gpu, State,
     cost::Account,
-    device::Scopes,
+    fault::Scopes,
     pace::Pace,
     pipelines::{Pipeline, RUN, STEP},
     record::{Recorder, Tables},

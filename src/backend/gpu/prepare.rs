@@ -8,6 +8,7 @@ use super::{
     pipelines::Kernel,
     record::Recorder,
     step::Class,
+    tune::{Candidate, Tuning},
 };
 use crate::{
     Error, Result,
@@ -24,10 +25,13 @@ pub struct Dropped {
 }
 
 /// What is known about the kernels from the header on.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Readiness {
     /// What the model asks for, and for which sequences.
     model: Option<(Cases, KvType, u32)>,
+    /// Ways to run it that are still to be compared.
+    candidates: Vec<Candidate>,
+    tuning: Tuning,
     pub(super) dropped: Vec<Dropped>,
     checked: Vec<Kernel>,
     check_ms: f64,
@@ -46,16 +50,36 @@ impl Gpu {
     pub(super) fn begin_ahead(&mut self, shape: &StateShape, mut ops: impl FnMut(&mut Self)) -> Result<()> {
         self.seal()?;
         self.census = Some(Cases::default());
+        let first = self.tables.forms;
+        let others = match self.tune {
+            true => Forms::candidates(self.info().features, self.info().software),
+            false => Vec::new(),
+        };
         let mut kernels = [true, false].map(Kernel::choosing).concat();
-        for class in [Class::Many, Class::Few, Class::One] {
-            self.recording = Some(Recorder::new(class, shape.kv_type, shape.n_ctx));
-            ops(self);
-            let recorder = self.recording.take().expect("just set");
-            for kernel in recorder.finish()?.kernels() {
+        let mut record = |gpu: &mut Self, forms, class| -> Result<Recorder> {
+            gpu.tables.forms = forms;
+            gpu.recording = Some(Recorder::new(class, shape.kv_type, shape.n_ctx));
+            ops(gpu);
+            let recorder = gpu.recording.take().expect("just set").finish()?;
+            for kernel in recorder.kernels() {
                 if !kernels.contains(&kernel) {
                     kernels.push(kernel);
                 }
             }
+            Ok(recorder)
+        };
+        // What runs if nothing is better comes first, and is compiled first.
+        let others = others.into_iter().filter(|&forms| forms != first);
+        let mut candidates = Vec::new();
+        for forms in [first].into_iter().chain(others) {
+            let many = record(self, forms, Class::Many)?;
+            record(self, forms, Class::Few)?;
+            let one = record(self, forms, Class::One)?;
+            candidates.push(Candidate { forms, one, many });
+        }
+        self.tables.forms = first;
+        if candidates.len() > 1 {
+            self.readiness.candidates = candidates;
         }
         let cases = self.census.take().expect("set above");
         self.readiness.model = Some((cases, shape.kv_type, shape.n_ctx));
@@ -67,6 +91,17 @@ impl Gpu {
     pub(super) async fn settle_forms(&mut self) -> Result<()> {
         loop {
             let mut wrong = self.join_ahead().await?;
+            // A form that is not run need not compile; it is not measured either.
+            if wrong
+                .as_ref()
+                .is_some_and(|wrong| !wrong.kernels.iter().any(|&k| self.tables.forms.run(k)))
+            {
+                wrong = None;
+            }
+            let candidates = std::mem::take(&mut self.readiness.candidates);
+            if wrong.is_none() && !candidates.is_empty() {
+                self.readiness.tuning = self.tune(candidates).await?;
+            }
             if let (None, Some((cases, kv, n_ctx))) = (&wrong, self.readiness.model.take()) {
                 let start_ms = now_ms();
                 wrong = check::run(self, &cases, kv, n_ctx).await?;
@@ -148,6 +183,11 @@ impl Gpu {
     /// The forms that run.
     pub fn forms(&self) -> Forms {
         self.tables.forms
+    }
+
+    /// How fast the forms are, if they were compared.
+    pub fn tuning(&self) -> &Tuning {
+        &self.readiness.tuning
     }
 
     /// Forms that were given up, and why.

@@ -1,6 +1,6 @@
 //! A ring of small buffers that results are read back through: while one is read, the work that fills the next already runs.
 
-use super::{Gpu, device::gpu_error};
+use super::{Gpu, fault::gpu_error};
 use crate::{Error, Result};
 use std::{
     future::poll_fn,
