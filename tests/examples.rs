@@ -112,7 +112,7 @@ fn score_complains_in_one_line() {
     let out = scratch("never.f32");
     let cases: [(&Path, &Path, &[&str], &str); 9] = [
         (&model, &good, &["--backend", "abacus"], "reference, cpu, cpu-int8 or gpu"),
-        (&model, &good, &["--kv", "q8"], "f32 or f16"),
+        (&model, &good, &["--kv", "q8"], "f32, f16 or q8_0"),
         (&model, &good, &["--ubatch", "0"], "at least 1"),
         (&model, &bad, &[], "sequence 1"),
         (&model, &empty, &[], "sequence 0"),
