@@ -190,6 +190,13 @@ pub enum Error {
         bytes: u64,
     },
 
+    /// Threads could not be started, or one of them is gone.
+    #[error("the engine's threads failed: {what}")]
+    Threads {
+        /// What happened.
+        what: String,
+    },
+
     // ---- generation ----
     /// The prompt is longer than the context.
     #[error("the conversation needs {needed} tokens, the context holds {n_ctx}: start a new chat or shorten it")]
@@ -230,6 +237,7 @@ impl Error {
             Error::Gpu { .. } => "gpu",
             Error::GpuLost { .. } => "gpu_lost",
             Error::OutOfMemory { .. } => "out_of_memory",
+            Error::Threads { .. } => "threads_failed",
             Error::ContextFull { .. } => "context_length_exceeded",
             Error::NonFiniteLogits => "non_finite_logits",
             Error::Aborted => "aborted",

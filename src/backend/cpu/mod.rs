@@ -8,6 +8,7 @@
 pub mod reference;
 pub mod kernels;
 mod kv;
+pub mod pool;
 pub mod simd;
 pub mod int8;
 pub mod tiles;
@@ -17,6 +18,7 @@ use crate::{Error, Result, gguf::GgmlType};
 use int8::activations::{Block32, Block256};
 pub use kernels::Simd;
 pub use kv::Kv;
+pub use pool::Pool;
 pub use reference::Plain;
 use std::marker::PhantomData;
 
