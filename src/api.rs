@@ -9,6 +9,7 @@ mod bench;
 mod device;
 mod host;
 mod load;
+mod request;
 mod turns;
 
 use std::{
@@ -20,23 +21,18 @@ use js_sys::{Function, JSON, Promise, Reflect};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
-use web_sys::{AbortSignal, Blob};
+use web_sys::AbortSignal;
 
 use self::{
-    device::{Debug, GpuStats, parse_forms},
+    device::GpuStats,
     host::{EventLoop, WebHost},
-    load::{AnySession, Device, Loaded, Times},
+    load::{Activations, AnySession, Device, Loaded, Times},
     turns::Turns,
 };
 use crate::{
     Error, Result,
-    backend::KvType,
     generate::{About, Options, Reply, Timings},
-    source::{
-        progress::Phase,
-        store::Store,
-        web::{Origin, now_ms, scope},
-    },
+    source::{progress::Phase, store::Store, web::now_ms},
     text::{ChatRequest, Detokenizer, ReplyPart, Tokenizer, ToolCalls},
 };
 
@@ -77,6 +73,7 @@ struct Stats {
     fallback: Option<String>,
     build: &'static str,
     threads: u32,
+    activations: Option<Activations>,
     kv: &'static str,
     n_ctx: u32,
     n_ubatch: u32,
@@ -123,7 +120,7 @@ const BUILD: &str = if cfg!(target_feature = "relaxed-simd") {
 impl Engine {
     /// Loads a model. `options` and the events given to `on_progress` are described in worker.js.
     pub async fn load(options: JsValue, on_progress: Function, signal: AbortSignal) -> Result<Engine, JsValue> {
-        let (request, url, name) = load_request(&options).map_err(to_js)?;
+        let (request, url, name) = request::read(&options).map_err(to_js)?;
         let loaded = load::load(request, &signal, &mut |event| {
             // A page that throws at a progress event has no bearing on the load.
             let _ = on_progress.call1(&JsValue::NULL, &to_object(&event));
@@ -219,6 +216,7 @@ impl Inner {
             device,
             adapter,
             gpu,
+            activations,
             fallback,
             mut about,
             tokenizer,
@@ -238,6 +236,7 @@ impl Inner {
             fallback,
             build: BUILD,
             threads: 1,
+            activations,
             kv: kv.name(),
             n_ctx,
             n_ubatch,
@@ -387,94 +386,6 @@ pub fn delete_model(id: String) -> Promise {
         store.delete(&crate::source::ModelId::from_url(&id)).await?;
         Ok(JsValue::NULL)
     })
-}
-
-/// Reads the options of [`Engine::load`]: the request, the address and the caller's name for the model.
-fn load_request(options: &JsValue) -> Result<(load::Request, Option<String>, Option<String>)> {
-    let invalid = |what: String| Error::InvalidRequest { what };
-    let field = |name: &str| {
-        Reflect::get(options, &name.into())
-            .ok()
-            .filter(|v| !v.is_undefined() && !v.is_null())
-    };
-    let text = |name: &str| match field(name) {
-        None => Ok(None),
-        Some(v) => v
-            .as_string()
-            .map(Some)
-            .ok_or_else(|| invalid(format!("{name} must be a string"))),
-    };
-    let (url, name) = (text("url")?, text("name")?);
-    let (origin, url) = match (field("file"), url) {
-        (Some(file), None) => (
-            Origin::File(
-                file.dyn_into::<Blob>()
-                    .map_err(|_| invalid("file must be a File or Blob".into()))?,
-            ),
-            None,
-        ),
-        (None, Some(url)) => {
-            let absolute = web_sys::Url::new_with_base(&url, &scope().location().href())
-                .map_err(|_| invalid(format!("{url} is not the address of a model")))?
-                .href();
-            (Origin::Url(absolute.clone()), Some(absolute))
-        }
-        _ => return Err(invalid("a load needs either url or file".into())),
-    };
-    let device = match text("backend")?.as_deref() {
-        None | Some("auto") => None,
-        Some("webgpu") => Some(Device::WebGpu),
-        Some("cpu") => Some(Device::Cpu),
-        Some(other) => {
-            return Err(invalid(format!(
-                "backend is {other:?}, it must be \"auto\", \"webgpu\" or \"cpu\""
-            )));
-        }
-    };
-    let kv = match text("kv")?.as_deref() {
-        None => None,
-        Some(name) => match KvType::from_name(name) {
-            None => {
-                return Err(invalid(format!("kv is {name:?}, it must be \"f32\", \"f16\" or \"q8_0\"")));
-            }
-            known => known,
-        },
-    };
-    let n_ctx = match field("n_ctx") {
-        None => None,
-        Some(v) => match v.as_f64() {
-            Some(n) if n.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&n) => Some(n as u32),
-            _ => return Err(invalid(format!("n_ctx is {v:?}, it must be a number of tokens"))),
-        },
-    };
-    let debug = match field("debug") {
-        None => Debug::default(),
-        Some(debug) => {
-            let field = |name: &str| Reflect::get(&debug, &name.into()).ok();
-            Debug {
-                software: field("software").is_some_and(|v| v.is_truthy()),
-                default_limits: field("default_limits").is_some_and(|v| v.is_truthy()),
-                forms: field("forms")
-                    .and_then(|v| v.as_string())
-                    .map(|text| parse_forms(&text))
-                    .transpose()?,
-                tune: field("tune").is_some_and(|v| v.is_truthy()),
-                sabotage: field("sabotage").and_then(|v| v.as_string()),
-            }
-        }
-    };
-    Ok((
-        load::Request {
-            origin,
-            device,
-            n_ctx,
-            kv,
-            use_store: true,
-            debug,
-        },
-        url,
-        name,
-    ))
 }
 
 /// A promise of what a future gives.

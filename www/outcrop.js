@@ -44,6 +44,8 @@ export { ChatCompletionStream } from "./completions.js";
  * @property {number} [nCtx] tokens in the context
  * @property {"f32" | "f16" | "q8_0"} [kv] how keys and values are stored: exactly, the default; in half the memory; or in 8 bits with a
  *   scale for each 32, 0.28 of it, for contexts from about 8192 tokens on
+ * @property {"int8" | "f32"} [activations] on the CPU, what weights are multiplied with: rounded to 8 bits, the default, as llama.cpp does;
+ *   or exact, several times slower. WebGPU does not round
  * @property {import("./worker.js").Debug} [debug] for tests and measurements
  */
 
@@ -77,7 +79,7 @@ export class Outcrop {
    * @param {LoadOptions} [options]
    * @returns {Promise<Outcrop>} rejects with an OutcropError, or the signal's reason
    */
-  static async load(model, { backend = "auto", onProgress, signal, nCtx, kv, debug } = {}) {
+  static async load(model, { backend = "auto", onProgress, signal, nCtx, kv, activations, debug } = {}) {
     if (!["auto", "webgpu", "cpu"].includes(backend)) {
       throw new OutcropError("invalid_request", `backend: ${JSON.stringify(backend)}, expected "auto", "webgpu" or "cpu"`);
     }
@@ -89,6 +91,7 @@ export class Outcrop {
       backend,
       ...(nCtx === undefined ? {} : { n_ctx: nCtx }),
       ...(kv === undefined ? {} : { kv }),
+      ...(activations === undefined ? {} : { activations }),
       ...(debug === undefined ? {} : { debug }),
     };
     const engine = new EngineWorker();

@@ -57,6 +57,7 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {number} [n_ctx] tokens in the context, at most what the model was trained for; else that, up to 16384 on WebGPU and
  *   8192 on the CPU
  * @property {"f32" | "f16" | "q8_0"} [kv] how keys and values are stored
+ * @property {"int8" | "f32"} [activations] what the CPU multiplies weights with: "int8", the default, or "f32"
  * @property {Debug} [debug]
  *
  * @typedef {object} Debug for tests and measurements
@@ -115,6 +116,7 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {number} losses how often the GPU was lost, and the model loaded again
  * @property {string} build the wasm build: "simd128"
  * @property {number} threads
+ * @property {"int8" | "f32" | null} activations what the CPU multiplies weights with; null on WebGPU, where `gpu.forms` says
  * @property {"f32" | "f16" | "q8_0"} kv
  * @property {number} n_ctx tokens in the context
  * @property {number} n_ubatch most tokens in a pass

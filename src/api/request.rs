@@ -1,0 +1,112 @@
+//! The options of [`Engine::load`](super::Engine::load), read from what JavaScript gave.
+
+use js_sys::Reflect;
+use wasm_bindgen::prelude::*;
+use web_sys::Blob;
+
+use super::{
+    device::{Debug, parse_forms},
+    load::{Activations, Device, Request},
+};
+use crate::{
+    Error, Result,
+    backend::KvType,
+    source::web::{Origin, scope},
+};
+
+/// The request, the address and the caller's name for the model.
+///
+/// # Errors
+/// [`Error::InvalidRequest`] names what is wrong.
+pub(super) fn read(options: &JsValue) -> Result<(Request, Option<String>, Option<String>)> {
+    let invalid = |what: String| Error::InvalidRequest { what };
+    let field = |name: &str| {
+        Reflect::get(options, &name.into())
+            .ok()
+            .filter(|v| !v.is_undefined() && !v.is_null())
+    };
+    let text = |name: &str| match field(name) {
+        None => Ok(None),
+        Some(v) => v
+            .as_string()
+            .map(Some)
+            .ok_or_else(|| invalid(format!("{name} must be a string"))),
+    };
+    let (url, name) = (text("url")?, text("name")?);
+    let (origin, url) = match (field("file"), url) {
+        (Some(file), None) => (
+            Origin::File(
+                file.dyn_into::<Blob>()
+                    .map_err(|_| invalid("file must be a File or Blob".into()))?,
+            ),
+            None,
+        ),
+        (None, Some(url)) => {
+            let absolute = web_sys::Url::new_with_base(&url, &scope().location().href())
+                .map_err(|_| invalid(format!("{url} is not the address of a model")))?
+                .href();
+            (Origin::Url(absolute.clone()), Some(absolute))
+        }
+        _ => return Err(invalid("a load needs either url or file".into())),
+    };
+    let device = match text("backend")?.as_deref() {
+        None | Some("auto") => None,
+        Some("webgpu") => Some(Device::WebGpu),
+        Some("cpu") => Some(Device::Cpu),
+        Some(other) => {
+            return Err(invalid(format!(
+                "backend is {other:?}, it must be \"auto\", \"webgpu\" or \"cpu\""
+            )));
+        }
+    };
+    let kv = match text("kv")?.as_deref() {
+        None => None,
+        Some(name) => match KvType::from_name(name) {
+            None => {
+                return Err(invalid(format!("kv is {name:?}, it must be \"f32\", \"f16\" or \"q8_0\"")));
+            }
+            known => known,
+        },
+    };
+    let activations = match text("activations")?.as_deref() {
+        None | Some("int8") => Activations::Int8,
+        Some("f32") => Activations::F32,
+        Some(other) => return Err(invalid(format!("activations is {other:?}, it must be \"int8\" or \"f32\""))),
+    };
+    let n_ctx = match field("n_ctx") {
+        None => None,
+        Some(v) => match v.as_f64() {
+            Some(n) if n.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&n) => Some(n as u32),
+            _ => return Err(invalid(format!("n_ctx is {v:?}, it must be a number of tokens"))),
+        },
+    };
+    let debug = match field("debug") {
+        None => Debug::default(),
+        Some(debug) => {
+            let field = |name: &str| Reflect::get(&debug, &name.into()).ok();
+            Debug {
+                software: field("software").is_some_and(|v| v.is_truthy()),
+                default_limits: field("default_limits").is_some_and(|v| v.is_truthy()),
+                forms: field("forms")
+                    .and_then(|v| v.as_string())
+                    .map(|text| parse_forms(&text))
+                    .transpose()?,
+                tune: field("tune").is_some_and(|v| v.is_truthy()),
+                sabotage: field("sabotage").and_then(|v| v.as_string()),
+            }
+        }
+    };
+    Ok((
+        Request {
+            origin,
+            device,
+            n_ctx,
+            kv,
+            activations,
+            use_store: true,
+            debug,
+        },
+        url,
+        name,
+    ))
+}
