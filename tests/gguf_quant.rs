@@ -1,6 +1,6 @@
 //! Scalar dequantisation, bit for bit against the `gguf` Python package (`tests/fixtures/quant/make.py`).
 
-use outcrop::backend::cpu::kernels::dequantize_row;
+use outcrop::backend::cpu::rows::dequantize_row;
 use outcrop::gguf::GgmlType;
 use outcrop::gguf::quant::dequantize;
 

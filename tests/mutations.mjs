@@ -29,6 +29,7 @@ export const tests = {
   formats: { target: "formats", filter: "gpu", says: /NMSE \S+, allowed/ },
   forms_of_one: { target: "formats", filter: "one_token_in_every_form", says: /NMSE \S+, allowed/ },
   steps: { target: "golden_small", filter: "large_time_steps_on_gpu", says: /max abs/ },
+  exponential: { target: "lib", filter: "backend::cpu::simd::math", says: /assertion failed|worst|e-0/ },
   softplus: { target: "golden_small", filter: "softplus_is_right_everywhere", says: /softplus\(/ },
 };
 
@@ -90,12 +91,12 @@ const reference = [
   { name: "softplus: no branch", test: "softplus", from: "v > 20.0", to: "false" },
   { name: "softplus: branch too low", test: "softplus", from: "v > 20.0", to: "v > 5.0" },
   { name: "softplus: ln for ln_1p", test: "softplus", from: "v.exp().ln_1p()", to: "v.exp().ln()" },
-  { name: "conv: taps backwards", from: "taps[j] as f64", to: "taps[d_conv - 2 - j] as f64" },
-  { name: "conv: no newest tap", from: "taps[d_conv - 1] as f64 * x[k] as f64", to: "0.0" },
-  { name: "conv: no bias", from: "sum + b[k] as f64", to: "sum" },
-  { name: "conv: no silu", from: "silu((sum + b[k] as f64) as f32)", to: "(sum + b[k] as f64) as f32" },
-  { name: "conv: saved columns stay", from: "state.copy_within(d_xbc.., 0)", to: "()" },
-  { name: "conv: new column not saved", from: "state[last..].copy_from_slice(x)", to: "()" },
+  { name: "conv: taps backwards", from: "w[j] as f64", to: "w[d_conv - 1 - j] as f64" },
+  { name: "conv: no newest tap", after: "let w = &taps.w[k * d_conv..(k + 1) * d_conv];", from: "0..d_conv", to: "0..d_conv - 1" },
+  { name: "conv: no bias", from: "sum + taps.b[k] as f64", to: "sum" },
+  { name: "conv: no silu", from: "silu((sum + taps.b[k] as f64) as f32)", to: "(sum + taps.b[k] as f64) as f32" },
+  { name: "conv: saved columns stay", from: "saved.copy_within((n_saved - kept) * width.., 0)", to: "()" },
+  { name: "conv: new columns not saved", from: "column.copy_from_slice(&rows[(n + i - n_saved) * stride + first..][..width])", to: "()" },
   { name: "ssm: decay without dt", from: "(dt * a).exp()", to: "a.exp()" },
   { name: "ssm: input without dt", from: "dt * x[p] * b[n]", to: "x[p] * b[n]" },
   { name: "ssm: nothing remembered", from: "decay * s[n]", to: "0.0" },
@@ -105,10 +106,10 @@ const reference = [
   { name: "attention: not normalised", from: "scores[i] as f64 / total", to: "scores[i] as f64" },
 ];
 
-const BACKEND = "src/backend/cpu/mod.rs";
+const MIXERS = "src/backend/cpu/mixers.rs";
 const backend = [
-  { name: "dt: no bias", from: "dt[head] + dt_bias[head]", to: "dt[head]" },
-  { name: "dt: no softplus", from: "reference::softplus(dt[head] + dt_bias[head])", to: "dt[head] + dt_bias[head]" },
+  { name: "dt: no bias", from: "dt + dt_bias[head]", to: "dt" },
+  { name: "dt: no softplus", from: "K::softplus(dt + dt_bias[head])", to: "dt + dt_bias[head]" },
   { name: "group of a Mamba head", from: "head / (h / n_group)", to: "head % n_group" },
   { name: "B and C from each other's place", from: "&b[g * d_state..][..d_state]", to: "&c[g * d_state..][..d_state]" },
   { name: "norm over all groups at once", from: "d_inner / n_group", to: "d_inner" },
@@ -116,12 +117,12 @@ const backend = [
     name: "norm before the gate",
     edits: [
       {
-        from: "K::silu_mul(gated, &self.work)",
+        from: "K::silu_mul(gated, out)",
         to: `{
           let len = d_inner / n_group;
           for g in (0..d_inner).step_by(len) {
             let mut normed = vec![0.0; len];
-            K::rms_norm(&self.work[g..][..len], &gamma[g..][..len], m.norm.eps, &mut normed);
+            K::rms_norm(&out[g..][..len], &gamma[g..][..len], m.norm.eps, &mut normed);
             for i in 0..len { gated[g + i] = reference::silu(gated[g + i]) * normed[i]; }
           }
         }`,
@@ -132,14 +133,20 @@ const backend = [
       },
     ],
   },
-  { name: "no gate", from: "K::silu_mul(gated, &self.work)", to: "gated.copy_from_slice(&self.work)" },
-  { name: "key and value heads of a query head", from: "head / (a.n_head / a.n_head_kv) as usize", to: "head % a.n_head_kv as usize" },
+  { name: "no gate", from: "K::silu_mul(gated, out)", to: "gated.copy_from_slice(out)" },
+  { name: "key and value heads of a query head", from: "head / (n_head / a.n_head_kv as usize)", to: "head % a.n_head_kv as usize" },
   { name: "values for keys", from: "keys.push(&kv[..kv_len])", to: "keys.push(&kv[kv_len..])" },
-  { name: "logits multiplied", from: "*l /= logit_scale", to: "*l *= logit_scale" },
+  { name: "a token sees the whole batch", from: "seen - (n - 1 - t)", to: "seen" },
 ];
 
-const KERNELS = "src/backend/cpu/kernels.rs";
-const kernels = [
+const PRODUCTS = "src/backend/cpu/products.rs";
+const products = [
+  { name: "logits multiplied", from: "*y = v / by", to: "*y = v * by" },
+  { name: "a product added as it is", from: "*y += scale * v", to: "*y += v" },
+];
+
+const ROWS = "src/backend/cpu/rows.rs";
+const rows = [
   { name: "simd q4_k: nibble order", after: "fn q4_k(", from: "q.and(0xf)", to: "q.shift_right(4)" },
   { name: "simd q4_k: min added", test: "rows", after: "F32x4::splat(m)", from: "q * d - m", to: "q * d + m" },
   { name: "simd q6_k: high bits of another quarter", from: "h.shift_right(2).and(3).shift_left(4)", to: "h.shift_right(4).and(3).shift_left(4)" },
@@ -147,19 +154,33 @@ const kernels = [
   { name: "simd q8_0: one half twice", after: "fn q8_0(", from: "2 + half", to: "2" },
   { name: "simd q4_0: one half twice", after: "fn q4_0(", from: "q.shift_right(4).minus(8)", to: "q.and(0xf).minus(8)" },
   { name: "simd f16: no sign", test: "rows", from: "(h & 0x8000) << 16", to: "0" },
-  { name: "simd dot: one sum of four lost", after: "pub fn dot(", from: "(acc[2] + acc[3])", to: "acc[2]" },
+];
+
+const KERNELS = "src/backend/cpu/kernels.rs";
+const kernels = [
+  { name: "simd dot: one sum of four lost", test: "attention", after: "pub fn dot(", from: "(acc[2] + acc[3])", to: "acc[2]" },
   {
     name: "simd dot: what is left over after sixteens",
     test: "attention",
     from: "((acc[0] + acc[1]) + (acc[2] + acc[3])).sum() + tail",
     to: "((acc[0] + acc[1]) + (acc[2] + acc[3])).sum()",
   },
-  { name: "simd dot4: half the columns", from: "(acc[t][0] + acc[t][1]).sum()", to: "acc[t][0].sum()" },
-  { name: "simd ssm: no D", after: "fn ssm_update(", from: "sum.sum() + d * x[p]", to: "sum.sum()" },
-  { name: "simd ssm: no decay", from: "decay * F32x4::load(s)", to: "F32x4::load(s)" },
-  { name: "simd ssm: an odd d_state", test: "mamba", from: "!n.is_multiple_of(4)", to: "false" },
+  { name: "simd dots: half the columns", from: "(acc[t][0] + acc[t][1]).sum()", to: "acc[t][0].sum()" },
+  { name: "simd conv: no bias", from: "(sum + b).silu()", to: "sum.silu()" },
+  { name: "simd conv: any taps, no bias", test: "mamba", from: "simd::silu(sum + taps.b[k])", to: "simd::silu(sum)" },
+  { name: "simd ssm: no D", after: "fn update_rows<", from: "sums[r].sum() + rest + d * x[r]", to: "sums[r].sum() + rest" },
+  { name: "simd ssm: no decay", from: "decays * F32x4::load(&rows[r][i..])", to: "F32x4::load(&rows[r][i..])" },
+  { name: "simd ssm: an odd d_state", test: "mamba", from: "sums[r].sum() + rest + d * x[r]", to: "sums[r].sum() + d * x[r]" },
   { name: "simd attention: not normalised", from: "score * inv", to: "score" },
-  { name: "simd rms_norm: no gamma", from: "x[i] * scale * gamma[i]", to: "x[i] * scale" },
+  { name: "simd rms_norm: no gamma", from: "x * scale * gamma", to: "x * scale" },
+  { name: "simd silu_mul: silu of the other", from: "F32x4::load(y).silu() * F32x4::load(x)", to: "F32x4::load(y) * F32x4::load(x).silu()" },
+];
+
+const MATH = "src/backend/cpu/simd/math.rs";
+const math = [
+  { name: "simd exp: one term less", test: "exponential", from: "s(REST[4])", to: "s(0.0)" },
+  { name: "simd exp: ln 2 in one piece", test: "exponential", from: "n * s(LN_2_LOW)", to: "s(0.0)" },
+  { name: "simd softplus: wrong below 0", test: "exponential", from: "x.max(0.0) as f64", to: "x as f64" },
 ];
 
 const INT8 = "src/backend/cpu/int8/kernels.rs";
@@ -289,7 +310,10 @@ export const mutants = [
   ...formats.map((mutant) => ({ test: "quant", ...mutant })),
   ...model.map((mutant) => ({ test: "reference", file: MODEL, ...mutant })),
   ...reference.map((mutant) => ({ test: "reference", file: REFERENCE, ...mutant })),
-  ...backend.map((mutant) => ({ test: "reference", file: BACKEND, ...mutant })),
+  ...backend.map((mutant) => ({ test: "reference", file: MIXERS, ...mutant })),
+  ...products.map((mutant) => ({ test: "reference", file: PRODUCTS, ...mutant })),
+  ...rows.map((mutant) => ({ test: "cpu", file: ROWS, ...mutant })),
+  ...math.map((mutant) => ({ test: "exponential", file: MATH, ...mutant })),
   ...kernels.map((mutant) => ({ test: "cpu", file: KERNELS, ...mutant })),
   ...int8.map((mutant) => ({ test: "int8", file: INT8, ...mutant })),
   ...shaders.map((mutant) => ({ test: "gpu", ...mutant, name: `gpu ${mutant.name}`, file: shader(mutant.file) })),

@@ -1,14 +1,104 @@
-//! The hot ops again, fast: SIMD dequantisation of a row, then f32 dot products with every token of the batch.
-//!
-//! What is not overridden here runs the specification in [`super::reference`].
+//! What a backend computes with: the list of hot ops, and their fast forms.
 
 use super::{
-    Kernels, Kv, Matrix, Scratch, int8, reference,
-    simd::{F32x4, I8x16, U8x16},
+    Kv, Matrix, int8,
+    products::{Inputs, Output},
+    reference,
+    rows::dequantize_row,
+    simd::{self, F32x4},
     tiles,
 };
-use crate::gguf::{GgmlType, quant};
-use half::f16;
+use crate::gguf::GgmlType;
+use std::ops::Range;
+
+/// The columns that a causal convolution looks at: those of the tokens before a pass, then those of its own.
+pub struct Columns<'a> {
+    /// `[d_conv - 1, width]`, oldest first.
+    pub saved: &'a [f32],
+    /// `[n, stride]`; a token's column starts at `first`.
+    pub rows: &'a [f32],
+    /// Length of a token's row.
+    pub stride: usize,
+    /// Where the column starts in it.
+    pub first: usize,
+    /// Channels.
+    pub width: usize,
+}
+
+impl Columns<'_> {
+    /// What tap `j` of token `t` sees: `[width]`. The last tap sees the token itself.
+    #[inline(always)]
+    pub fn seen(&self, t: usize, j: usize) -> &[f32] {
+        let n_saved = self.saved.len() / self.width;
+        match (t + j).checked_sub(n_saved) {
+            None => &self.saved[(t + j) * self.width..][..self.width],
+            Some(t) => &self.rows[t * self.stride + self.first..][..self.width],
+        }
+    }
+}
+
+/// Weights of a causal convolution.
+#[derive(Clone, Copy)]
+pub struct Taps<'a> {
+    /// `[width, d_conv]`, the oldest first.
+    pub w: &'a [f32],
+    /// `[width]`.
+    pub b: &'a [f32],
+}
+
+/// What a CPU backend computes with. Every method defaults to the specification in [`reference`], so the overrides below *are* the
+/// list of what is accelerated.
+pub trait Kernels {
+    /// Whether `matmul` wants matrices of this type in [`tiles`].
+    fn is_tiled(_ty: GgmlType) -> bool {
+        false
+    }
+    /// Rows `rows` of `W x[t]`, into `out`. `rows` starts at a multiple of [`tiles::ROWS`], and ends at one or with the matrix;
+    /// `row: [>= n_cols]` is scratch.
+    ///
+    /// # Safety
+    /// While it runs, nobody else may have those rows of `out`.
+    unsafe fn matmul(w: &Matrix, x: &Inputs, rows: Range<usize>, out: &Output, row: &mut [f32]) {
+        // SAFETY: the same contract.
+        unsafe { reference::matmul(w, x.rows(w.n_cols), rows, out, row) }
+    }
+    /// `y = x / sqrt(mean(x^2) + eps) * gamma`. All `[n_cols]`.
+    fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
+        reference::rms_norm(x, gamma, eps, y);
+    }
+    /// The causal convolution and SiLU of some tokens and channels; see [`reference::conv_silu`].
+    fn conv_silu(columns: &Columns, tokens: Range<usize>, channels: Range<usize>, taps: Taps, y: &mut [f32]) {
+        reference::conv_silu(columns, tokens, channels, taps, y);
+    }
+    /// `ln(1 + e^v)`.
+    fn softplus(v: f32) -> f32 {
+        reference::softplus(v)
+    }
+    /// One token of one head's state update; see [`reference::ssm_update`].
+    #[allow(clippy::too_many_arguments, reason = "the formula's letters")]
+    fn ssm_update(s: &mut [f32], x: &[f32], dt: f32, a: f32, b: &[f32], c: &[f32], d: f32, y: &mut [f32]) {
+        reference::ssm_update(s, x, dt, a, b, c, d, y);
+    }
+    /// `y = silu(y) * x`.
+    fn silu_mul(y: &mut [f32], x: &[f32]) {
+        reference::silu_mul(y, x);
+    }
+    /// One head of one token; see [`reference::attend_head`].
+    fn attend_head(q: &[f32], k: Head, v: Head, n: usize, scale: f32, work: &mut [f32], y: &mut [f32]) {
+        reference::attend_head(q, k, v, n, scale, work, y);
+    }
+}
+
+/// One head's keys or values: elements `first..first + d_head` of every row.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// Of all heads.
+    pub kv: &'a Kv,
+    /// Elements of a token's row.
+    pub stride: usize,
+    /// Of the head in it.
+    pub first: usize,
+}
 
 /// The kernels of [`super::Cpu`].
 pub struct Simd;
@@ -18,22 +108,26 @@ impl Kernels for Simd {
         tiles::is_tiled(ty)
     }
 
-    fn matmul(w: &Matrix, x: &[f32], y: &mut [f32], y_stride: usize, col: usize, scratch: &mut Scratch) {
+    unsafe fn matmul(w: &Matrix, x: &Inputs, rows: Range<usize>, out: &Output, row: &mut [f32]) {
         if w.tiled {
-            return int8::matmul(w, x, y, y_stride, col, scratch);
+            // SAFETY: the same contract.
+            return unsafe { int8::matmul(w, x, rows, out) };
         }
-        let (n_cols, row) = (w.n_cols, &mut scratch.row[..w.n_cols]);
-        for r in 0..w.n_rows {
+        let (n_cols, row, x) = (w.n_cols, &mut row[..w.n_cols], x.rows(w.n_cols));
+        for r in rows {
             dequantize_row(w.ty, w.row(r), row);
-            let mut out = y[col + r..].iter_mut().step_by(y_stride);
             let mut quads = x.chunks_exact(4 * n_cols);
+            let mut t = 0;
+            // SAFETY: one of our rows.
+            let mut put = |dot: f32| unsafe {
+                out.put(t, r, &[dot]);
+                t += 1;
+            };
             for four in &mut quads {
-                for (dot, out) in dot4(row, four).into_iter().zip(&mut out) {
-                    *out = dot;
-                }
+                dots::<4>(row, four).into_iter().for_each(&mut put);
             }
-            for (one, out) in quads.remainder().chunks_exact(n_cols).zip(out) {
-                *out = dot(row, one);
+            for one in quads.remainder().chunks_exact(n_cols) {
+                dots::<1>(row, one).into_iter().for_each(&mut put);
             }
         }
     }
@@ -41,61 +135,159 @@ impl Kernels for Simd {
     fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
         let mean = dot(x, x) / x.len() as f32;
         let scale = 1.0 / (mean + eps).sqrt();
-        for i in 0..x.len() {
-            y[i] = x[i] * scale * gamma[i];
+        for ((y, x), gamma) in y.iter_mut().zip(x).zip(gamma) {
+            *y = x * scale * gamma;
         }
+    }
+
+    fn conv_silu(columns: &Columns, tokens: Range<usize>, channels: Range<usize>, taps: Taps, y: &mut [f32]) {
+        let d_conv = taps.w.len() / columns.width;
+        if d_conv != 4 {
+            return conv_any(columns, tokens, channels, taps, y);
+        }
+        let n = channels.len();
+        let quads = channels.start..channels.start + n / 4 * 4;
+        for k in quads.clone().step_by(4) {
+            let w: [F32x4; 4] = std::array::from_fn(|j| F32x4::from_array(std::array::from_fn(|c| taps.w[4 * (k + c) + j])));
+            let b = F32x4::load(&taps.b[k..]);
+            for t in tokens.clone() {
+                let mut sum = w[0] * F32x4::load(&columns.seen(t, 0)[k..]);
+                for (j, &w) in w.iter().enumerate().skip(1) {
+                    sum = sum + w * F32x4::load(&columns.seen(t, j)[k..]);
+                }
+                (sum + b).silu().store(&mut y[(t - tokens.start) * n + k - channels.start..]);
+            }
+        }
+        conv_rest(columns, tokens, quads.end..channels.end, channels, taps, y);
+    }
+
+    fn softplus(v: f32) -> f32 {
+        simd::softplus(v)
     }
 
     fn ssm_update(s: &mut [f32], x: &[f32], dt: f32, a: f32, b: &[f32], c: &[f32], d: f32, y: &mut [f32]) {
+        let decay = simd::exp(dt * a);
         let n = b.len();
-        if !n.is_multiple_of(4) {
-            return reference::ssm_update(s, x, dt, a, b, c, d, y);
+        let mut quads = s.chunks_exact_mut(4 * n);
+        let mut p = 0;
+        for s in &mut quads {
+            let x: &[f32; 4] = x[p..p + 4].try_into().expect("four");
+            y[p..p + 4].copy_from_slice(&update_rows(s, x, dt, decay, b, c, d));
+            p += 4;
         }
-        let decay = F32x4::splat((dt * a).exp());
-        for (p, s) in s.chunks_exact_mut(n).enumerate() {
-            let dtx = F32x4::splat(dt * x[p]);
-            let mut sum = F32x4::splat(0.0);
-            for ((s, b), c) in s.chunks_exact_mut(4).zip(b.chunks_exact(4)).zip(c.chunks_exact(4)) {
-                let new = decay * F32x4::load(s) + dtx * F32x4::load(b);
-                new.store(s);
-                sum = sum + new * F32x4::load(c);
-            }
-            y[p] = sum.sum() + d * x[p];
+        for s in quads.into_remainder().chunks_exact_mut(n) {
+            y[p] = update_rows(s, &[x[p]], dt, decay, b, c, d)[0];
+            p += 1;
         }
     }
 
-    fn attend_head(
-        q: &[f32],
-        k: &Kv,
-        v: &Kv,
-        n: usize,
-        stride: usize,
-        first: usize,
-        scale: f32,
-        work: &mut Vec<f32>,
-        y: &mut [f32],
-    ) {
-        let (Kv::F32(keys), Kv::F32(values)) = (k, v) else {
-            return reference::attend_head(q, k, v, n, stride, first, scale, work, y);
-        };
+    fn silu_mul(y: &mut [f32], x: &[f32]) {
+        let (fours, rest) = y.as_chunks_mut::<4>();
+        let (xs, x_rest) = x.as_chunks::<4>();
+        for (y, x) in fours.iter_mut().zip(xs) {
+            (F32x4::load(y).silu() * F32x4::load(x)).store(y);
+        }
+        for (y, x) in rest.iter_mut().zip(x_rest) {
+            *y = simd::silu(*y) * x;
+        }
+    }
+
+    fn attend_head(q: &[f32], k: Head, v: Head, n: usize, scale: f32, work: &mut [f32], y: &mut [f32]) {
         let d = q.len();
-        work.resize(n.max(work.len()), 0.0);
-        let scores = &mut work[..n];
+        let (scores, row) = work.split_at_mut(n);
+        let row = &mut row[..d];
         let mut max = f32::NEG_INFINITY;
-        for (score, k) in scores.iter_mut().zip(keys.chunks_exact(stride)) {
-            *score = scale * dot(q, &k[first..first + d]);
+        for (i, score) in scores.iter_mut().enumerate() {
+            *score = scale * dot(q, k.kv.row(i * k.stride + k.first, row));
             max = max.max(*score);
         }
-        let mut total = 0f64;
-        for s in scores.iter_mut() {
-            *s = (*s - max).exp();
+        let inv = (1.0 / exp_and_sum(scores, max)) as f32;
+        y.fill(0.0);
+        for (i, &score) in scores.iter().enumerate() {
+            add_scaled(y, score * inv, v.kv.row(i * v.stride + v.first, row));
+        }
+    }
+}
+
+/// [`Kernels::conv_silu`] for any number of taps.
+fn conv_any(columns: &Columns, tokens: Range<usize>, channels: Range<usize>, taps: Taps, y: &mut [f32]) {
+    conv_rest(columns, tokens, channels.clone(), channels, taps, y);
+}
+
+/// Channels `some` of `channels`, one by one: the same sums in the same order as four at a time.
+fn conv_rest(columns: &Columns, tokens: Range<usize>, some: Range<usize>, channels: Range<usize>, taps: Taps, y: &mut [f32]) {
+    let d_conv = taps.w.len() / columns.width;
+    for k in some {
+        let w = &taps.w[k * d_conv..][..d_conv];
+        for t in tokens.clone() {
+            let mut sum = w[0] * columns.seen(t, 0)[k];
+            for (j, &w) in w.iter().enumerate().skip(1) {
+                sum += w * columns.seen(t, j)[k];
+            }
+            y[(t - tokens.start) * channels.len() + k - channels.start] = simd::silu(sum + taps.b[k]);
+        }
+    }
+}
+
+/// `R` rows of a state at once: what is loaded of b and c serves them all. `s: [R, N]`.
+#[inline(always)]
+fn update_rows<const R: usize>(s: &mut [f32], x: &[f32; R], dt: f32, decay: f32, b: &[f32], c: &[f32], d: f32) -> [f32; R] {
+    let n = b.len();
+    let mut rows = s.chunks_exact_mut(n);
+    let rows: [&mut [f32]; R] = std::array::from_fn(|_| rows.next().expect("R rows"));
+    let c = &c[..n];
+    let whole = n / 4 * 4;
+    let decays = F32x4::splat(decay);
+    let mut sums = [F32x4::splat(0.0); R];
+    for i in (0..whole).step_by(4) {
+        let (b, c) = (F32x4::load(&b[i..]), F32x4::load(&c[i..]));
+        for r in 0..R {
+            let new = decays * F32x4::load(&rows[r][i..]) + F32x4::splat(dt * x[r]) * b;
+            new.store(&mut rows[r][i..]);
+            sums[r] = sums[r] + new * c;
+        }
+    }
+    std::array::from_fn(|r| {
+        let mut rest = 0.0;
+        for i in whole..n {
+            rows[r][i] = decay * rows[r][i] + dt * x[r] * b[i];
+            rest += rows[r][i] * c[i];
+        }
+        sums[r].sum() + rest + d * x[r]
+    })
+}
+
+/// `s = e^(s - max)`; their sum.
+fn exp_and_sum(scores: &mut [f32], max: f32) -> f64 {
+    let max4 = F32x4::splat(max);
+    let mut total = 0f64;
+    for some in scores.chunks_mut(64) {
+        let (fours, rest) = some.as_chunks_mut::<4>();
+        let mut sum = F32x4::splat(0.0);
+        for s in fours {
+            let e = (F32x4::load(s) - max4).exp();
+            e.store(s);
+            sum = sum + e;
+        }
+        total += sum.sum() as f64;
+        for s in rest {
+            *s = simd::exp(*s - max);
             total += *s as f64;
         }
-        let inv = (1.0 / total) as f32;
-        y.fill(0.0);
-        for (&score, v) in scores.iter().zip(values.chunks_exact(stride)) {
-            reference::add_scaled(y, score * inv, &v[first..first + d]);
-        }
+    }
+    total
+}
+
+/// `y += scale * x`.
+fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
+    let scales = F32x4::splat(scale);
+    let (fours, rest) = y.as_chunks_mut::<4>();
+    let (xs, x_rest) = x.as_chunks::<4>();
+    for (y, x) in fours.iter_mut().zip(xs) {
+        (F32x4::load(y) + scales * F32x4::load(x)).store(y);
+    }
+    for (y, x) in rest.iter_mut().zip(x_rest) {
+        *y += scale * x;
     }
 }
 
@@ -112,11 +304,11 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     ((acc[0] + acc[1]) + (acc[2] + acc[3])).sum() + tail
 }
 
-/// One row against four tokens: each weight is loaded once for the four. `xs: [4, row.len()]`.
-fn dot4(row: &[f32], xs: &[f32]) -> [f32; 4] {
+/// One row against some tokens: each weight is loaded once for all. The same sums for any number. `xs: [T, row.len()]`.
+fn dots<const T: usize>(row: &[f32], xs: &[f32]) -> [f32; T] {
     let n = row.len();
-    let xs: [&[f32]; 4] = std::array::from_fn(|t| &xs[t * n..(t + 1) * n]);
-    let mut acc = [[F32x4::splat(0.0); 2]; 4];
+    let xs: [&[f32]; T] = std::array::from_fn(|t| &xs[t * n..(t + 1) * n]);
+    let mut acc = [[F32x4::splat(0.0); 2]; T];
     let whole = n / 8 * 8;
     for i in (0..whole).step_by(8) {
         let (w0, w1) = (F32x4::load(&row[i..]), F32x4::load(&row[i + 4..]));
@@ -129,110 +321,4 @@ fn dot4(row: &[f32], xs: &[f32]) -> [f32; 4] {
         let tail: f32 = (whole..n).map(|i| row[i] * xs[t][i]).sum();
         (acc[t][0] + acc[t][1]).sum() + tail
     })
-}
-
-/// Decodes a row, the common types with SIMD. Equal to [`quant::dequantize`] up to the last bit of a product.
-pub fn dequantize_row(ty: GgmlType, bytes: &[u8], out: &mut [f32]) {
-    match ty {
-        GgmlType::F16 => f16_row(bytes, out),
-        GgmlType::Q4_K => blocks(ty, bytes, out, q4_k),
-        GgmlType::Q6_K => blocks(ty, bytes, out, q6_k),
-        GgmlType::Q8_0 => blocks(ty, bytes, out, q8_0),
-        GgmlType::Q4_0 => blocks(ty, bytes, out, q4_0),
-        _ => quant::dequantize(ty, bytes, out),
-    }
-}
-
-fn blocks(ty: GgmlType, bytes: &[u8], out: &mut [f32], decode: impl Fn(&[u8], &mut [f32])) {
-    for (block, out) in bytes.chunks_exact(ty.block_bytes()).zip(out.chunks_exact_mut(ty.block_len())) {
-        decode(block, out);
-    }
-}
-
-fn scale(bytes: &[u8]) -> f32 {
-    f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
-}
-
-/// `out[0..16] = q * d - m`.
-#[inline(always)]
-fn store_affine(q: U8x16, d: f32, m: f32, out: &mut [f32]) {
-    let (d, m) = (F32x4::splat(d), F32x4::splat(m));
-    for (q, out) in q.to_f32().into_iter().zip(out.chunks_exact_mut(4)) {
-        (q * d - m).store(out);
-    }
-}
-
-/// `out[0..16] = q * d`.
-#[inline(always)]
-fn store_scaled(q: I8x16, d: f32, out: &mut [f32]) {
-    let d = F32x4::splat(d);
-    for (q, out) in q.to_f32().into_iter().zip(out.chunks_exact_mut(4)) {
-        (q * d).store(out);
-    }
-}
-
-/// `{d, dmin: f16, scales: [12], qs: [128]}`; see [`quant`] for the layout.
-fn q4_k(block: &[u8], out: &mut [f32]) {
-    let (d, dmin) = (scale(block), scale(&block[2..]));
-    let (scales, qs) = (block[4..16].try_into().expect("12 bytes"), &block[16..144]);
-    for (j, (qs, out)) in qs.chunks_exact(32).zip(out.chunks_exact_mut(64)).enumerate() {
-        let ((s0, m0), (s1, m1)) = (quant::scale_min_k4(scales, 2 * j), quant::scale_min_k4(scales, 2 * j + 1));
-        let (d0, m0, d1, m1) = (d * s0 as f32, dmin * m0 as f32, d * s1 as f32, dmin * m1 as f32);
-        for half in [0, 16] {
-            let q = U8x16::load(&qs[half..]);
-            store_affine(q.and(0xf), d0, m0, &mut out[half..half + 16]);
-            store_affine(q.shift_right(4), d1, m1, &mut out[32 + half..48 + half]);
-        }
-    }
-}
-
-/// `{ql: [128], qh: [64], scales: [16] i8, d: f16}`.
-fn q6_k(block: &[u8], out: &mut [f32]) {
-    let d = scale(&block[208..]);
-    for (half, out) in out.chunks_exact_mut(128).enumerate() {
-        let (ql, qh, sc) = (&block[64 * half..], &block[128 + 32 * half..], &block[192 + 8 * half..]);
-        for is in 0..2 {
-            let at = 16 * is;
-            let (l0, l1, h) = (U8x16::load(&ql[at..]), U8x16::load(&ql[at + 32..]), U8x16::load(&qh[at..]));
-            let q = [
-                l0.and(0xf).or(h.and(3).shift_left(4)),
-                l1.and(0xf).or(h.shift_right(2).and(3).shift_left(4)),
-                l0.shift_right(4).or(h.shift_right(4).and(3).shift_left(4)),
-                l1.shift_right(4).or(h.shift_right(6).shift_left(4)),
-            ];
-            for (k, q) in q.into_iter().enumerate() {
-                store_scaled(
-                    q.minus(32),
-                    d * sc[is + 2 * k] as i8 as f32,
-                    &mut out[32 * k + at..32 * k + at + 16],
-                );
-            }
-        }
-    }
-}
-
-/// `{d: f16, qs: [32] i8}`.
-fn q8_0(block: &[u8], out: &mut [f32]) {
-    let d = scale(block);
-    for half in [0, 16] {
-        store_scaled(U8x16::load(&block[2 + half..]).as_signed(), d, &mut out[half..half + 16]);
-    }
-}
-
-/// `{d: f16, qs: [16]}`: low nibbles are the first half.
-fn q4_0(block: &[u8], out: &mut [f32]) {
-    let (d, q) = (scale(block), U8x16::load(&block[2..]));
-    store_scaled(q.and(0xf).minus(8), d, &mut out[..16]);
-    store_scaled(q.shift_right(4).minus(8), d, &mut out[16..]);
-}
-
-/// Halves without branches: shifting the exponent into place leaves it 112 too small, subnormals included.
-fn f16_row(bytes: &[u8], out: &mut [f32]) {
-    const SHIFT_EXPONENT: f32 = f32::from_bits((127 + 112) << 23);
-    for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-        let h = u16::from_le_bytes([b[0], b[1]]) as u32;
-        let magnitude = f32::from_bits((h & 0x7fff) << 13) * SHIFT_EXPONENT;
-        let infinite = if h & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
-        *o = f32::from_bits(magnitude.to_bits() | infinite | (h & 0x8000) << 16);
-    }
 }

@@ -1,5 +1,6 @@
 //! Keys or values on the CPU, in each type.
 
+use super::rows::widen;
 use crate::backend::KvType;
 
 /// Keys or values of one attention layer, `[n_ctx, n_head_kv * d_head]`, grown as tokens come.
@@ -38,6 +39,21 @@ impl Blocks {
             self.scales.push(scale);
             let quants = block.iter().map(|x| (x * steps).round_ties_even().clamp(-127.0, 127.0) as i8);
             self.quants.extend(quants);
+        }
+    }
+
+    /// Block by block; `start` and the end of `out` may lie within one.
+    fn read(&self, start: usize, mut out: &mut [f32]) {
+        let mut at = start;
+        while !out.is_empty() {
+            let in_block = at % self.width % BLOCK;
+            let left = (BLOCK - in_block).min(self.width - at % self.width).min(out.len());
+            let (some, rest) = std::mem::take(&mut out).split_at_mut(left);
+            let scale = self.scale(at);
+            for (o, &q) in some.iter_mut().zip(&self.quants[at..at + left]) {
+                *o = scale * f32::from(q);
+            }
+            (at, out) = (at + left, rest);
         }
     }
 
@@ -97,6 +113,25 @@ impl Kv {
             Kv::Q8_0(b) => {
                 let scales = additional / b.width * b.width.div_ceil(BLOCK);
                 b.quants.try_reserve(additional).is_ok() && b.scales.try_reserve(scales).is_ok()
+            }
+        }
+    }
+
+    /// Elements from `start` on, as many as `scratch` has: where they lie, or widened into it.
+    #[inline]
+    pub fn row<'a>(&'a self, start: usize, scratch: &'a mut [f32]) -> &'a [f32] {
+        match self {
+            Kv::F32(v) => &v[start..start + scratch.len()],
+            Kv::F16(v) => {
+                let v = &v[start..start + scratch.len()];
+                for (o, &x) in scratch.iter_mut().zip(v) {
+                    *o = widen(x);
+                }
+                scratch
+            }
+            Kv::Q8_0(b) => {
+                b.read(start, scratch);
+                scratch
             }
         }
     }

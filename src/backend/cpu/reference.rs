@@ -5,11 +5,16 @@
 
 #![expect(clippy::needless_range_loop, reason = "reads like the formula and the shader")]
 
-use super::{Kernels, Kv, Matrix};
+use super::{
+    Matrix,
+    kernels::{Columns, Head, Kernels, Taps},
+    products::Output,
+};
 use crate::{
     Error, Result,
     gguf::{GgmlType, quant},
 };
+use std::ops::Range;
 
 /// The kernels of [`super::Reference`]: every default.
 pub struct Plain;
@@ -24,13 +29,17 @@ pub fn embed(ty: GgmlType, row: &[u8], scale: f32, out: &mut [f32]) {
     }
 }
 
-/// `y[t][col..col + n_rows] = W x[t]`. `x: [n, n_cols]`, `y: [n, y_stride]`; `row: [>= n_cols]` is scratch.
-pub fn matmul(w: &Matrix, x: &[f32], y: &mut [f32], y_stride: usize, col: usize, row: &mut [f32]) {
+/// Rows `rows` of `W x[t]`, into `out`. `x: [n, n_cols]`; `row: [>= n_cols]` is scratch.
+///
+/// # Safety
+/// While it runs, nobody else may have those rows of `out`.
+pub unsafe fn matmul(w: &Matrix, x: &[f32], rows: Range<usize>, out: &Output, row: &mut [f32]) {
     let row = &mut row[..w.n_cols];
-    for r in 0..w.n_rows {
+    for r in rows {
         quant::dequantize(w.ty, w.row(r), row);
         for (t, x) in x.chunks_exact(w.n_cols).enumerate() {
-            y[t * y_stride + col + r] = dot(row, x) as f32;
+            // SAFETY: the same contract.
+            unsafe { out.put(t, r, &[dot(row, x) as f32]) };
         }
     }
 }
@@ -73,25 +82,30 @@ pub fn softplus(v: f32) -> f32 {
     if v > 20.0 { v } else { v.exp().ln_1p() }
 }
 
-/// One token of the causal depthwise convolution: `y = silu(sum_j w[j] * column_j + b)`, the last tap on the token itself.
+/// The causal depthwise convolution: `y = silu(sum_j w[j] * column_j + b)`, the last tap on the token itself.
 ///
-/// - `state: [d_conv - 1, d_xbc]`, the columns before it, oldest first; shifted by one
-/// - `x, b, y: [d_xbc]`, `w: [d_xbc, d_conv]`
-pub fn conv_silu(state: &mut [f32], x: &[f32], w: &[f32], b: &[f32], y: &mut [f32]) {
-    let d_xbc = x.len();
-    let d_conv = w.len() / d_xbc;
-    for k in 0..d_xbc {
-        let taps = &w[k * d_conv..(k + 1) * d_conv];
-        let mut sum = taps[d_conv - 1] as f64 * x[k] as f64;
-        for j in 0..d_conv - 1 {
-            sum += taps[j] as f64 * state[j * d_xbc + k] as f64;
+/// `y: [tokens, channels]`, only those asked for.
+pub fn conv_silu(columns: &Columns, tokens: Range<usize>, channels: Range<usize>, taps: Taps, y: &mut [f32]) {
+    let d_conv = taps.w.len() / columns.width;
+    for t in tokens.clone() {
+        for k in channels.clone() {
+            let w = &taps.w[k * d_conv..(k + 1) * d_conv];
+            let mut sum = 0f64;
+            for j in 0..d_conv {
+                sum += w[j] as f64 * columns.seen(t, j)[k] as f64;
+            }
+            y[(t - tokens.start) * channels.len() + k - channels.start] = silu((sum + taps.b[k] as f64) as f32);
         }
-        y[k] = silu((sum + b[k] as f64) as f32);
     }
-    if d_conv > 1 {
-        state.copy_within(d_xbc.., 0);
-        let last = state.len() - d_xbc;
-        state[last..].copy_from_slice(x);
+}
+
+/// The saved columns after `n` tokens: `saved` moves on, the newest last.
+pub fn save_columns(saved: &mut [f32], rows: &[f32], stride: usize, first: usize, width: usize, n: usize) {
+    let n_saved = saved.len() / width;
+    let kept = n_saved.saturating_sub(n);
+    saved.copy_within((n_saved - kept) * width.., 0);
+    for (i, column) in saved.chunks_exact_mut(width).enumerate().skip(kept) {
+        column.copy_from_slice(&rows[(n + i - n_saved) * stride + first..][..width]);
     }
 }
 
@@ -113,29 +127,13 @@ pub fn ssm_update(s: &mut [f32], x: &[f32], dt: f32, a: f32, b: &[f32], c: &[f32
 
 /// One query head of one token over the `n` tokens seen so far: `y = softmax(scale * q . k_i) v_i`.
 ///
-/// - `q, y: [d_head]`   - `k, v`: rows of `stride` elements, this head's at `first..first + d_head`   - `work`: scratch
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a head's slice of a shared cache needs its place in it"
-)]
-pub fn attend_head(
-    q: &[f32],
-    k: &Kv,
-    v: &Kv,
-    n: usize,
-    stride: usize,
-    first: usize,
-    scale: f32,
-    work: &mut Vec<f32>,
-    y: &mut [f32],
-) {
-    let d = q.len();
-    work.resize((n + d).max(work.len()), 0.0);
+/// - `q, y: [d_head]`   - `work: [>= n + d_head]`, scratch
+pub fn attend_head(q: &[f32], k: Head, v: Head, n: usize, scale: f32, work: &mut [f32], y: &mut [f32]) {
     let (scores, row) = work.split_at_mut(n);
-    let row = &mut row[..d];
+    let row = &mut row[..q.len()];
     let mut max = f32::NEG_INFINITY;
     for i in 0..n {
-        k.read(i * stride + first, row);
+        k.kv.read(i * k.stride + k.first, row);
         scores[i] = scale * dot(q, row) as f32;
         max = max.max(scores[i]);
     }
@@ -146,7 +144,7 @@ pub fn attend_head(
     }
     y.fill(0.0);
     for i in 0..n {
-        v.read(i * stride + first, row);
+        v.kv.read(i * v.stride + v.first, row);
         add_scaled(y, (scores[i] as f64 / total) as f32, row);
     }
 }

@@ -6,7 +6,8 @@
 #![expect(clippy::needless_range_loop, reason = "one index runs through weights, scales and tokens")]
 
 use super::activations::{Block32, Block256};
-use super::rows::Rows;
+use super::{Output, rows::Rows};
+use std::ops::Range;
 
 /// Q4_K.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -339,49 +340,55 @@ fn tile<R: Rows, F: Format, const T: usize>(tile: &[F::Tile], xs: &[&[F::Acts]; 
     out
 }
 
-/// Where products go: `y[t * stride + col + row]`.
-pub(super) struct Output<'a> {
-    /// `[n, stride]`.
-    pub y: &'a mut [f32],
-    /// Length of a token's row.
-    pub stride: usize,
-    /// Of the first product in it.
-    pub col: usize,
-    /// Products of a token.
-    pub n_rows: usize,
+/// One part of a product.
+pub(super) struct Work<'a, A> {
+    /// `[n_tokens][n_blocks]`.
+    pub xs: &'a [A],
+    /// Of a row.
+    pub n_blocks: usize,
+    /// Which rows of the matrix.
+    pub rows: Range<usize>,
+    /// Of the whole matrix.
+    pub out: &'a Output<'a>,
 }
 
-impl Output<'_> {
-    #[inline(always)]
-    fn put(&mut self, tile: usize, t: usize, values: &[f32; 8]) {
-        let n = (self.n_rows - 8 * tile).min(8);
-        self.y[t * self.stride + self.col + 8 * tile..][..n].copy_from_slice(&values[..n]);
-    }
-}
+/// Tokens whose activations, some 1.3 bytes a column, stay in the second cache while all tiles go by them.
+const PANEL: usize = 64;
 
-/// All tiles times all tokens. `data: [n_tiles][n_blocks]` tile blocks, `xs: [n_tokens][n_blocks]`.
+/// Some tiles times all tokens. `data: [tiles of work.rows][n_blocks]` tile blocks.
 ///
-/// A tile stays in the nearest cache while four tokens at a time go by it; their activations, some 1.3 bytes a column, in the next.
+/// A tile stays in the nearest cache while four tokens at a time go by it.
+///
+/// # Safety
+/// While it runs, nobody else may have those rows of the output.
 #[inline(always)]
-pub(super) fn matmul<R: Rows, F: Format>(data: &[u8], xs: &[F::Acts], n_blocks: usize, out: &mut Output) {
-    let n_tokens = xs.len() / n_blocks;
+pub(super) unsafe fn matmul<R: Rows, F: Format>(data: &[u8], work: &Work<F::Acts>) {
+    let n = work.n_blocks;
     let tiles: &[F::Tile] = bytemuck::cast_slice(data);
-    for (i, blocks) in tiles.chunks_exact(n_blocks).enumerate() {
-        let mut t = 0;
-        while t + 4 <= n_tokens {
-            let x = &xs[t * n_blocks..(t + 4) * n_blocks];
-            let (x01, x23) = x.split_at(2 * n_blocks);
-            let ((x0, x1), (x2, x3)) = (x01.split_at(n_blocks), x23.split_at(n_blocks));
-            let products = tile::<R, F, 4>(blocks, &[x0, x1, x2, x3]);
-            for (k, values) in products.iter().enumerate() {
-                out.put(i, t + k, values);
+    for (panel, xs) in work.xs.chunks(PANEL * n).enumerate() {
+        for (blocks, row) in tiles.chunks_exact(n).zip(work.rows.clone().step_by(8)) {
+            let n_rows = (work.rows.end - row).min(8);
+            // SAFETY: the same contract.
+            let put = |t, values: &[f32; 8]| unsafe {
+                match n_rows {
+                    8 => work.out.put(PANEL * panel + t, row, values),
+                    _ => work.out.put(PANEL * panel + t, row, &values[..n_rows]),
+                }
+            };
+            let fours = xs.chunks_exact(4 * n);
+            let first_alone = xs.len() / n / 4 * 4;
+            let alone = fours.remainder().chunks_exact(n);
+            for (i, x) in fours.enumerate() {
+                let (x01, x23) = x.split_at(2 * n);
+                let ((x0, x1), (x2, x3)) = (x01.split_at(n), x23.split_at(n));
+                let products = tile::<R, F, 4>(blocks, &[x0, x1, x2, x3]);
+                for (k, values) in products.iter().enumerate() {
+                    put(4 * i + k, values);
+                }
             }
-            t += 4;
-        }
-        while t < n_tokens {
-            let products = tile::<R, F, 1>(blocks, &[&xs[t * n_blocks..(t + 1) * n_blocks]]);
-            out.put(i, t, &products[0]);
-            t += 1;
+            for (i, x) in alone.enumerate() {
+                put(first_alone + i, &tile::<R, F, 1>(blocks, &[x])[0]);
+            }
         }
     }
 }

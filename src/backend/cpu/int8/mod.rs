@@ -10,79 +10,73 @@ mod avx2;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 
-use super::{Matrix, Scratch};
+use super::{
+    Matrix,
+    products::{Inputs, Output},
+    tiles,
+};
 use crate::gguf::GgmlType;
-use activations::{Block32, Block256};
-use kernels::{Format, Output};
+use kernels::Format;
+use std::ops::Range;
 
-/// `y[t][col..col + n_rows] = W x[t]`, `w` tiled. `x: [n, n_cols]`, `y: [n, y_stride]`.
-pub(super) fn matmul(w: &Matrix, x: &[f32], y: &mut [f32], y_stride: usize, col: usize, scratch: &mut Scratch) {
-    let mut out = Output {
-        y,
-        stride: y_stride,
-        col,
-        n_rows: w.n_rows,
-    };
-    match w.ty {
-        GgmlType::Q8_0 | GgmlType::Q4_0 => {
-            let blocks = room(&mut scratch.blocks32, x.len() / 32, Block32::ZERO);
-            for (block, x) in blocks.iter_mut().zip(x.as_chunks().0) {
-                block.quantize(x);
-            }
-            match w.ty {
-                GgmlType::Q8_0 => dispatch::<kernels::Q80>(w, blocks, &mut out),
-                _ => dispatch::<kernels::Q40>(w, blocks, &mut out),
-            }
-        }
-        ty => {
-            let blocks = room(&mut scratch.blocks256, x.len() / 256, Block256::ZERO);
-            for (block, x) in blocks.iter_mut().zip(x.as_chunks().0) {
-                block.quantize(x);
-            }
-            match ty {
-                GgmlType::Q4_K => dispatch::<kernels::Q4K>(w, blocks, &mut out),
-                GgmlType::Q5_K => dispatch::<kernels::Q5K>(w, blocks, &mut out),
-                GgmlType::Q6_K => dispatch::<kernels::Q6K>(w, blocks, &mut out),
-                _ => unreachable!("{ty} is not tiled"),
-            }
+/// Rows `rows` of `W x[t]`, `w` tiled, into `out`. `rows` starts with a tile and ends with one, or with the matrix.
+///
+/// # Safety
+/// While it runs, nobody else may have those rows of `out`.
+pub(super) unsafe fn matmul(w: &Matrix, x: &Inputs, rows: Range<usize>, out: &Output) {
+    // SAFETY: the same contract.
+    unsafe {
+        match w.ty {
+            GgmlType::Q8_0 => dispatch::<kernels::Q80>(w, x.blocks32(w.n_cols), rows, out),
+            GgmlType::Q4_0 => dispatch::<kernels::Q40>(w, x.blocks32(w.n_cols), rows, out),
+            GgmlType::Q4_K => dispatch::<kernels::Q4K>(w, x.blocks256(w.n_cols), rows, out),
+            GgmlType::Q5_K => dispatch::<kernels::Q5K>(w, x.blocks256(w.n_cols), rows, out),
+            GgmlType::Q6_K => dispatch::<kernels::Q6K>(w, x.blocks256(w.n_cols), rows, out),
+            ty => unreachable!("{ty} is not tiled"),
         }
     }
-}
-
-/// The first `n` of a scratch that grows and never shrinks.
-fn room<T: Copy>(v: &mut Vec<T>, n: usize, zero: T) -> &mut [T] {
-    if v.len() < n {
-        v.resize(n, zero);
-    }
-    &mut v[..n]
 }
 
 /// In the best instructions that there are.
-fn dispatch<F: Format>(w: &Matrix, xs: &[F::Acts], out: &mut Output) {
+///
+/// # Safety
+/// As [`matmul`].
+unsafe fn dispatch<F: Format>(w: &Matrix, xs: &[F::Acts], rows: Range<usize>, out: &Output) {
     let n_blocks = w.n_cols / w.ty.block_len();
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    return kernels::matmul::<wasm::Simd128, F>(&w.data, xs, n_blocks, out);
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: just detected.
-        return unsafe { matmul_avx2::<F>(&w.data, xs, n_blocks, out) };
+    let tile = tiles::ROWS * w.ty.row_bytes(w.n_cols);
+    let first = rows.start / tiles::ROWS;
+    let data = &w.data[first * tile..rows.end.div_ceil(tiles::ROWS).max(first) * tile];
+    let work = kernels::Work { xs, n_blocks, rows, out };
+    // SAFETY: the same contract.
+    unsafe {
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        return kernels::matmul::<wasm::Simd128, F>(data, &work);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            return matmul_avx2::<F>(data, &work);
+        }
+        #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+        kernels::matmul::<rows::Portable, F>(data, &work)
     }
-    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-    kernels::matmul::<rows::Portable, F>(&w.data, xs, n_blocks, out)
 }
 
 /// # Safety
-/// The processor must have AVX2.
+/// The processor must have AVX2; and as [`matmul`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn matmul_avx2<F: Format>(data: &[u8], xs: &[F::Acts], n_blocks: usize, out: &mut Output) {
-    kernels::matmul::<avx2::Avx2, F>(data, xs, n_blocks, out)
+unsafe fn matmul_avx2<F: Format>(data: &[u8], work: &kernels::Work<F::Acts>) {
+    // SAFETY: the same contract.
+    unsafe { kernels::matmul::<avx2::Avx2, F>(data, work) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{backend::cpu::tiles, gguf::quant};
+    use crate::{
+        backend::cpu::{products::Then, share::Shared},
+        gguf::quant,
+    };
+    use activations::{Block32, Block256};
     use half::f16;
     use rows::{Portable, Rows};
 
@@ -119,17 +113,41 @@ mod tests {
         (w, bytes)
     }
 
+    fn into_new(len: usize, stride: usize, f: impl FnOnce(&Output)) -> Vec<f32> {
+        let mut y = vec![0.0; len];
+        f(&Output {
+            y: Shared::new(&mut y),
+            stride,
+            col: 0,
+            then: Then::Store,
+        });
+        y
+    }
+
+    /// In two parts, cut at `row`.
+    fn dispatched<F: Format>(w: &Matrix, xs: &[F::Acts], row: usize) -> Vec<f32> {
+        let n_tokens = xs.len() / (w.n_cols / w.ty.block_len());
+        into_new(n_tokens * w.n_rows, w.n_rows, |out| {
+            // SAFETY: nobody else has the output.
+            unsafe {
+                dispatch::<F>(w, xs, 0..row, out);
+                dispatch::<F>(w, xs, row..w.n_rows, out);
+            }
+        })
+    }
+
     fn product<R: Rows, F: Format>(w: &Matrix, xs: &[F::Acts]) -> Vec<f32> {
         let n_blocks = w.n_cols / w.ty.block_len();
-        let mut y = vec![0.0; xs.len() / n_blocks * w.n_rows];
-        let mut out = Output {
-            y: &mut y,
-            stride: w.n_rows,
-            col: 0,
-            n_rows: w.n_rows,
-        };
-        kernels::matmul::<R, F>(&w.data, xs, n_blocks, &mut out);
-        y
+        into_new(xs.len() / n_blocks * w.n_rows, w.n_rows, |out| {
+            let work = kernels::Work {
+                xs,
+                n_blocks,
+                rows: 0..w.n_rows,
+                out,
+            };
+            // SAFETY: nobody else has the output.
+            unsafe { kernels::matmul::<R, F>(&w.data, &work) }
+        })
     }
 
     /// A matrix of every odd shape: against f64 sums of the rounded activations, and all builds against each other.
@@ -159,14 +177,7 @@ mod tests {
                 let alone = product::<Portable, F>(&w, &acts[t * n_blocks..(t + 1) * n_blocks]);
                 assert_eq!(alone, y[t * n_rows..(t + 1) * n_rows], "{ty} token {t} alone");
             }
-            let mut fast = vec![0.0; y.len()];
-            let mut out = Output {
-                y: &mut fast,
-                stride: n_rows,
-                col: 0,
-                n_rows,
-            };
-            dispatch::<F>(&w, &acts, &mut out);
+            let fast = dispatched::<F>(&w, &acts, n_rows / 16 * 8);
             let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&fast), bits(&y), "{ty}: this processor's instructions");
         }
@@ -219,15 +230,7 @@ mod tests {
             let acts = blocks256(&[127.0 * sign; 256]);
             let expected = 63.0 * 31.0 * 127.0 * 256.0 * sign;
             assert_eq!(product::<Portable, kernels::Q5K>(&w, &acts), [expected]);
-            let mut y = [0.0];
-            let mut out = Output {
-                y: &mut y,
-                stride: 1,
-                col: 0,
-                n_rows: 1,
-            };
-            dispatch::<kernels::Q5K>(&w, &acts, &mut out);
-            assert_eq!(y, [expected]);
+            assert_eq!(dispatched::<kernels::Q5K>(&w, &acts, 0), [expected]);
         }
     }
 }

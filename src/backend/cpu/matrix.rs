@@ -1,0 +1,85 @@
+//! A weight matrix in memory, made as its bytes arrive.
+
+use super::tiles;
+use crate::{Error, Result, gguf::GgmlType};
+
+/// A weight matrix in memory.
+pub struct Matrix {
+    /// Type of its blocks.
+    pub ty: GgmlType,
+    /// Output features.
+    pub n_rows: usize,
+    /// Input features.
+    pub n_cols: usize,
+    /// Whether rows are interleaved in [`tiles`].
+    pub tiled: bool,
+    /// Rows of blocks, as in the file; or tiles of them, the last one filled up with zeros.
+    pub data: Vec<u8>,
+}
+
+impl Matrix {
+    /// Room for `n_rows` rows of blocks, zeros until they are written.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn new(ty: GgmlType, n_rows: usize, n_cols: usize, tiled: bool) -> Result<Matrix> {
+        let rows = n_rows.next_multiple_of(if tiled { tiles::ROWS } else { 1 });
+        Ok(Matrix {
+            ty,
+            n_rows,
+            n_cols,
+            tiled,
+            data: zeroed(rows * ty.row_bytes(n_cols), "weights")?,
+        })
+    }
+
+    /// The blocks of row `r`; of a matrix that is not tiled.
+    pub fn row(&self, r: usize) -> &[u8] {
+        debug_assert!(!self.tiled);
+        let bytes = self.ty.row_bytes(self.n_cols);
+        &self.data[r * bytes..(r + 1) * bytes]
+    }
+
+    /// The blocks of row `r`, of any matrix; `scratch` is where they are put together.
+    pub(super) fn any_row<'a>(&'a self, r: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        if !self.tiled {
+            return self.row(r);
+        }
+        let bytes = self.ty.row_bytes(self.n_cols);
+        let tile = &self.data[r / tiles::ROWS * tiles::ROWS * bytes..][..tiles::ROWS * bytes];
+        scratch.resize(bytes, 0);
+        tiles::unpack_row(self.ty, tile, r % tiles::ROWS, scratch);
+        scratch
+    }
+
+    /// Takes bytes of the file's rows, `offset` bytes from the first; in order, without gaps. Rows become tiles as soon as eight are
+    /// there.
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8], scratch: &mut Vec<u8>) {
+        let end = offset + bytes.len();
+        self.data[offset..end].copy_from_slice(bytes);
+        if !self.tiled || bytes.is_empty() {
+            return;
+        }
+        let row = self.ty.row_bytes(self.n_cols);
+        let tile = tiles::ROWS * row;
+        let last = if end == self.n_rows * row {
+            self.data.len()
+        } else {
+            end / tile * tile
+        };
+        for tile in self.data[offset / tile * tile..last].chunks_exact_mut(tile) {
+            tiles::pack(self.ty, tile, scratch);
+        }
+    }
+}
+
+/// A zeroed vector, or an error where the allocator would have aborted.
+pub(super) fn zeroed<T: Clone + Default>(len: usize, what: &'static str) -> Result<Vec<T>> {
+    let mut v = Vec::new();
+    v.try_reserve_exact(len).map_err(|_| Error::OutOfMemory {
+        what,
+        bytes: (len * size_of::<T>()) as u64,
+    })?;
+    v.resize(len, T::default());
+    Ok(v)
+}
