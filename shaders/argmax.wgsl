@@ -1,32 +1,10 @@
 // The greedy token, first stage: the best of 4096 logits a workgroup; the lowest id among equals.
 // Infinity and NaN are found by their bits: a compiler with fast-math may believe that they do not exist.
 
-struct Argmax {
-    n_vocab: u32,
-    n_part: u32, // workgroups of the first stage
-}
-
-struct Best {
-    value: f32,
-    id: u32,
-    broken: u32, // logits that are not finite
-    pad: u32,
-}
-
 @group(0) @binding(0) var<storage, read> logits: array<f32>;     // [n_vocab]
 @group(0) @binding(1) var<storage, read_write> best: array<Best>; // [n_part]
-@group(0) @binding(8) var<uniform> op: Argmax;
 
 var<workgroup> found: array<Best, 256>;
-
-fn better(a: Best, b: Best) -> Best {
-    var r = a;
-    if b.value > a.value || (b.value == a.value && b.id < a.id) {
-        r = b;
-    }
-    r.broken = a.broken + b.broken;
-    return r;
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) local: u32) {
