@@ -15,7 +15,10 @@ use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, IdbDatabase, IdbKeyRange, IdbOpenDbRequest, IdbRequest, IdbTransaction, IdbTransactionMode};
 
-use super::{Cutter, Manifest, ModelId, SCHEMA, web::describe, web::scope};
+use super::{
+    Cutter, Manifest, ModelId, SCHEMA,
+    web::{describe, release, scope},
+};
 use crate::{Error, Result};
 
 const DATABASE: &str = "outcrop";
@@ -186,7 +189,13 @@ impl Writer {
             self.store.put_manifest(&self.manifest).await?;
         }
         let chunk = Blob::new_with_u8_array_sequence(&self.pieces).map_err(failed)?;
-        self.pieces = Array::new();
+        for piece in std::mem::take(&mut self.pieces).iter() {
+            let piece: Uint8Array = piece.unchecked_into();
+            // The rest of a piece that was cut belongs to the next chunk.
+            if piece.byte_offset() + piece.byte_length() == piece.buffer().byte_length() {
+                release(&piece);
+            }
+        }
         let put = self.store.put_chunk(&self.manifest.id, self.index, &chunk)?;
         self.under_way.push_back(Box::pin(put));
         self.index += 1;

@@ -1,6 +1,6 @@
 //! The web's sources put together: a stored model if it is whole, else the network into store and sink at once; or a picked file.
 
-use js_sys::Uint8Array;
+use js_sys::{Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{AbortSignal, Blob, WorkerGlobalScope};
 
@@ -70,6 +70,18 @@ pub(crate) fn describe(e: &JsValue) -> String {
     }
 }
 
+/// Gives the memory of an array's buffer back at once. A model passes through buffers of a few megabytes, and a collector lets hundreds of
+/// megabytes pile up before it comes.
+pub(super) fn release(bytes: &Uint8Array) {
+    let buffer = bytes.buffer();
+    // Where a browser is too old to have it (before 2024), the collector has to do.
+    if let Ok(transfer) = Reflect::get(&buffer, &"transfer".into())
+        && let Some(transfer) = transfer.dyn_ref::<Function>()
+    {
+        let _ = transfer.call1(&buffer, &0.into());
+    }
+}
+
 /// Reads a model front to back into `sink`.
 ///
 /// `use_store: false` neither reads nor trusts what is stored, for a second try after stored bytes proved unreadable; the download
@@ -123,6 +135,7 @@ async fn read_stored(
     let mut reader = BlobReader::new(chunks.into_iter());
     while let Some(bytes) = reader.next().await.map_err(|e| Error::Storage { what: describe(&e) })? {
         feed.push(&bytes)?;
+        release(&bytes);
     }
     feed.end()
 }
@@ -138,6 +151,7 @@ async fn read_file(file: &Blob, signal: &AbortSignal, report: &mut dyn FnMut(Pro
         what: describe(&e),
     })? {
         feed.push(&bytes)?;
+        release(&bytes);
     }
     feed.end()
 }
@@ -159,9 +173,11 @@ async fn download(
     while let Some(piece) = download.next().await? {
         // The sink sees every byte before the store does, and the store waits for a whole chunk: what is no model is never stored.
         feed.push(&piece)?;
-        if let Some(w) = &mut writer
-            && let Err(e) = w.push(&piece).await
-        {
+        let Some(w) = &mut writer else {
+            release(&piece);
+            continue;
+        };
+        if let Err(e) = w.push(&piece).await {
             feed.give_up_storing(&e);
             writer.take().expect("just used").abandon().await;
         }
