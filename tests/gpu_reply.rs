@@ -2,10 +2,11 @@
 
 mod common;
 
+use common::oracle::{Backends, Oracle};
 use common::tiny::{N_CTX, Tiny};
 use outcrop::Error;
 use outcrop::backend::gpu::{Gpu, GpuOptions};
-use outcrop::backend::{Backend, Choice, Made, Want};
+use outcrop::backend::{Backend, Choice, KvType, Made, Pass, Want};
 
 /// More than two workgroups of the argmax take.
 const VOCAB: usize = 9000;
@@ -156,6 +157,76 @@ fn impossible_submits_are_refused_and_do_no_harm() {
     reply.fetch().unwrap();
     reply.fetch().unwrap();
     assert_eq!(reply.ids(), [22, 23, 24, 25]);
+}
+
+/// One submit goes over the end of a span of keys, another over the room that the cache has at first, with one more under way both times. The
+/// tokens are those that the CPU finds likeliest, and as likely.
+#[test]
+fn a_submit_crosses_spans_and_the_caches_growth() {
+    const MODEL: &str = "tiny-Q4_K_M";
+    let oracle = Oracle::open();
+    let options = GpuOptions {
+        n_ubatch: 512,
+        default_limits: true,
+        ..Default::default()
+    };
+    let Some(gpu) = common::gpu::open(options) else { return };
+    let mut gpu = oracle.load(MODEL, gpu, 1 << 20);
+    let mut cpu = Backends::cpu(&oracle, MODEL, 512);
+    let n_vocab = cpu.hparams.n_vocab as usize;
+    for (span, kv) in [(256, KvType::F32), (1024, KvType::F32), (1024, KvType::F16)] {
+        let mut ids: Vec<u32> = oracle.ids.iter().copied().cycle().take(span - 9).collect();
+        let mut state = gpu.new_state(2048, kv).unwrap();
+        let choice = Choice {
+            greedy: false,
+            n_vocab: n_vocab as u32,
+            likely: true,
+            ..Choice::GREEDY
+        };
+        assert!(pollster::block_on(gpu.backend.begin_reply(&mut state, &choice)).unwrap());
+        let mut pos = 0;
+        for chunk in ids.chunks(512) {
+            let last = pos as usize + chunk.len() == ids.len();
+            let want = if last { Want::Chosen(1) } else { Want::Nothing };
+            let pass = Pass { ids: chunk, pos, want };
+            pollster::block_on(gpu.forward(&mut state, &pass, &mut Vec::new())).unwrap();
+            pos += chunk.len() as u32;
+        }
+        let mut made = Vec::new();
+        for n in [4, 12, 5] {
+            let want = Want::Chosen(n);
+            let pass = Pass { ids: &[], pos, want };
+            pollster::block_on(gpu.forward(&mut state, &pass, &mut Vec::new())).unwrap();
+            pollster::block_on(gpu.backend.fetch(&mut made)).unwrap();
+            pos += n;
+        }
+        pollster::block_on(gpu.backend.fetch(&mut made)).unwrap();
+        assert_eq!(made.len(), 22);
+
+        let first = ids.len() - 1;
+        ids.extend(made.iter().map(|m| m.id));
+        let (mut state, mut all, mut logits, mut pos) = (cpu.new_state(2048, KvType::F32).unwrap(), Vec::new(), Vec::new(), 0);
+        for ids in ids.chunks(512) {
+            let want = Want::AllLogits;
+            let pass = Pass { ids, pos, want };
+            pollster::block_on(cpu.forward(&mut state, &pass, &mut logits)).unwrap();
+            all.extend_from_slice(&logits);
+            pos += ids.len() as u32;
+        }
+        let within = if kv == KvType::F32 { 5e-4 } else { 5e-2 };
+        for (i, (made, exact)) in made.iter().zip(all.chunks(n_vocab).skip(first)).enumerate() {
+            let best = exact.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let found = made.likely.expect("asked for").logit;
+            assert!(
+                (exact[made.id as usize] - best).abs() <= 2.0 * within,
+                "{span}, {kv:?}: token {i}"
+            );
+            assert!(
+                (found - exact[made.id as usize]).abs() <= within,
+                "{span}, {kv:?}: token {i}: {found}"
+            );
+        }
+    }
 }
 
 /// A device that goes while tokens are under way: an error from the fetch or the next submit, never a wait without end.

@@ -184,28 +184,24 @@ const distances = (work) =>
     return { worst, top };
   }, work);
 
-// A software GPU compiles its pipelines for a good while at each load; the native tests run the other types on one.
-const MODELS = ["tiny-Q4_K_M", "tiny-64-Q4_K_M", "tiny-g2-Q4_K_M"];
-const ON_CPU = [...MODELS, "tiny-Q4_0", "tiny-Q5_K_M", "tiny-Q8_0"];
-for (const { path, backend, activations, options } of PATHS) {
-  if (activations === "int8") continue; // held to another bound, below
-  for (const model of backend === "cpu" ? ON_CPU : MODELS) {
-    test(`${path}: logits of ${model} are those of the oracle`, { skip }, async () => {
-      await load(`/oracle/gguf/${model}.gguf`, { ...options, kv: "f32" });
-      for (const n of [7, 64]) {
-        const { file, positions, argmax, gap } = oracle.models[model].prompts[n];
-        const { worst, top } = await distances({ ids: oracle.ids.slice(0, n), file, positions });
-        assert.ok(worst <= 5e-4, `${n} tokens: a logit is ${worst} off`);
-        const clear = top.filter((_, position) => gap[position] > 1e-3);
-        assert.deepEqual(clear, argmax.filter((/** @type {number} */ _, /** @type {number} */ position) => gap[position] > 1e-3), `${n} tokens`);
-      }
-    });
-  }
+// In every form of the GPU's products: forms.test.mjs.
+const MODELS = ["tiny-Q4_K_M", "tiny-64-Q4_K_M", "tiny-g2-Q4_K_M", "tiny-Q4_0", "tiny-Q5_K_M", "tiny-Q8_0"];
+for (const model of MODELS) {
+  test(`cpu, f32: logits of ${model} are those of the oracle`, { skip }, async () => {
+    await load(`/oracle/gguf/${model}.gguf`, { backend: "cpu", activations: "f32", kv: "f32" });
+    for (const n of [7, 64]) {
+      const { file, positions, argmax, gap } = oracle.models[model].prompts[n];
+      const { worst, top } = await distances({ ids: oracle.ids.slice(0, n), file, positions });
+      assert.ok(worst <= 5e-4, `${n} tokens: a logit is ${worst} off`);
+      const clear = top.filter((_, position) => gap[position] > 1e-3);
+      assert.deepEqual(clear, argmax.filter((/** @type {number} */ _, /** @type {number} */ position) => gap[position] > 1e-3), `${n} tokens`);
+    }
+  });
 }
 
 // As the native test of 8-bit activations: no further from exact than llama.cpp's are, over all positions. Exact is the f32 form, which
 // the tests above hold to the oracle.
-for (const model of ON_CPU) {
+for (const model of MODELS) {
   test(`cpu: logits of ${model} are as exact as 8-bit activations can be`, { skip }, async () => {
     const url = `/oracle/gguf/${model}.gguf`;
     await load(url, { backend: "cpu", activations: "f32", kv: "f32" });
