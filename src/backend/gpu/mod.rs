@@ -35,7 +35,7 @@ mod weights;
 #[cfg(target_arch = "wasm32")]
 mod web;
 #[cfg(test)]
-mod work;
+mod counted;
 
 pub use cost::{Cost, Traffic};
 pub use device::{Gpu, GpuInfo, GpuOptions};
