@@ -4,8 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 wasm_target=wasm32-unknown-unknown
-wasm_flags='-C target-feature=+simd128'
-wasm_dir=target/wasm    # apart from native artefacts: other flags, perhaps another compiler
+wasm_builds='outcrop outcrop-cpu'
 demo=models/demo/granite-demo-Q4_K_M.gguf
 cache=${OUTCROP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/outcrop}
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}    # Mesa complains on each start where nobody is logged in
@@ -23,6 +22,21 @@ usage() {
 ./build.sh bench ort       our matrix products beside onnxruntime-web's, in one browser; perhaps --json FILE
 ./build.sh setup           only install what the above need
 TEXT
+}
+
+# What the two WebAssembly builds differ in. Folders apart from each other and from native artefacts: other flags, perhaps another compiler.
+choose_wasm() { # build
+  local argument
+  case $1 in
+    outcrop) # WebGPU, and SIMD128 on one thread: for any browser
+      wasm_dir=target/wasm wasm_slot=wasm wasm_features='' wasm_flags='-C target-feature=+simd128' ;;
+    outcrop-cpu) # relaxed SIMD, and threads over one shared memory: for pages that are cross-origin isolated
+      wasm_dir=target/wasm-cpu wasm_slot=cpu wasm_features=--no-default-features
+      wasm_flags='-C target-feature=+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals'
+      for argument in --shared-memory --import-memory --max-memory=4294967296 --export=__{wasm_init_tls,tls_size,tls_align,tls_base}; do
+        wasm_flags+=" -C link-arg=$argument"
+      done ;;
+  esac
 }
 
 say() { printf '\n== %s\n' "$*"; }
@@ -55,6 +69,8 @@ setup_rust() {
       die "no Rust compiler for $wasm_target: install rustup (https://rustup.rs) and run this again"
     fi
   fi
+  # Threads need a std of their own.
+  if has_rustup_wasm && have rustup && [ ! -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then rustup component add rust-src; fi
   have cargo || die "no cargo: install rustup (https://rustup.rs) and run this again"
   have cc || { is_debian && apt_install gcc libc6-dev; } || die "no C linker (cc): install a C compiler"
 }
@@ -97,37 +113,46 @@ setup_test() {
 
 # ---------------------------------------------------------------------------------------------------------------------- build
 
-# cargo for WebAssembly. RUSTC_BOOTSTRAP lets a stable Debian compiler rebuild std, which is all it is used for.
+# cargo for the WebAssembly build that was chosen. RUSTC_BOOTSTRAP lets a stable compiler rebuild std, which is all it is used for: Debian
+# brings none for this target, and nobody one with atomics.
 wasm_cargo() { # subcommand, arguments ..
-  local subcommand=$1
-  shift
-  if has_rustup_wasm; then
-    RUSTFLAGS=$wasm_flags cargo "$subcommand" --target "$wasm_target" --target-dir "$wasm_dir" "$@"
-  else
+  local subcommand=$1 common=(--target "$wasm_target" --target-dir "$wasm_dir" $wasm_features "${@:2}")
+  if ! has_rustup_wasm; then
     env -u RUSTUP_TOOLCHAIN RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 RUSTFLAGS="$wasm_flags" \
-      /usr/bin/cargo "$subcommand" --target "$wasm_target" --target-dir "$wasm_dir" -Zbuild-std=std,panic_abort "$@"
+      /usr/bin/cargo "$subcommand" -Zbuild-std=std,panic_abort "${common[@]}"
+  elif [ "$wasm_slot" = cpu ]; then
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=$wasm_flags cargo "$subcommand" -Zbuild-std=std,panic_abort "${common[@]}"
+  else
+    RUSTFLAGS=$wasm_flags cargo "$subcommand" "${common[@]}"
   fi
 }
 
 wasm_rustc_version() { if has_rustup_wasm; then rustc --version; else /usr/bin/rustc --version; fi; }
 
-build() {
-  setup_build
-  seed_from_cache "$wasm_dir" wasm "$(wasm_rustc_version)"
-  say "WebAssembly"
+# One build: www/pkg/NAME.js and NAME_bg.wasm.
+wasm() { # build
+  local name=$1
+  choose_wasm "$name"
+  seed_from_cache "$wasm_dir" "$wasm_slot" "$(wasm_rustc_version)"
+  say "WebAssembly: $name"
   # The pinned compiler's warnings are errors; those that a visitor's newer one invents are not.
   local lints=()
   if [ "${CI:-}" = true ] || ! has_rustup_wasm; then lints=(-- -D warnings); fi
   wasm_cargo rustc --profile wasm --lib --locked ${lints[@]+"${lints[@]}"}
-  local compiled=$wasm_dir/$wasm_target/wasm/outcrop.wasm work=$wasm_dir/pkg
-  if [ "$compiled" -nt www/pkg/outcrop_bg.wasm ] || [ "$bindgen" -nt www/pkg/outcrop_bg.wasm ]; then
-    rm -rf "$work"
-    "$bindgen" "$compiled" "$work" outcrop
-    node_modules/.bin/wasm-opt -O3 "$work/outcrop_bg.wasm" -o "$work/optimised.wasm"
-    mv "$work/optimised.wasm" "$work/outcrop_bg.wasm"
-    rm -rf www/pkg
-    mv "$work" www/pkg
-  fi
+  local compiled=$wasm_dir/$wasm_target/wasm/outcrop.wasm work=$wasm_dir/pkg made=www/pkg/${name}_bg.wasm
+  [ "$compiled" -nt "$made" ] || [ "$bindgen" -nt "$made" ] || return 0
+  rm -rf "$work"
+  "$bindgen" "$compiled" "$work" "$name"
+  node_modules/.bin/wasm-opt -O3 "$work/${name}_bg.wasm" -o "$work/optimised.wasm"
+  mkdir -p www/pkg
+  mv "$work/optimised.wasm" "$work/${name}_bg.wasm"
+  mv "$work/${name}"* www/pkg/
+}
+
+build() {
+  local name
+  setup_build
+  for name in $wasm_builds; do wasm "$name"; done
   # The page's one library: it is served as it was published, there is no bundler.
   mkdir -p www/vendor
   cp node_modules/marked/LICENSE www/vendor/marked.LICENSE
@@ -210,7 +235,10 @@ run_tests() {
   check_nothing_skipped
   if [ "${CI:-}" = true ]; then
     keep_in_cache "$native_dir" native "$(rustc --version)"
-    keep_in_cache "$wasm_dir" wasm "$(wasm_rustc_version)"
+    for name in $wasm_builds; do
+      choose_wasm "$name"
+      keep_in_cache "$wasm_dir" "$wasm_slot" "$(wasm_rustc_version)"
+    done
   fi
   printf '\nAll tests passed in %d s.\n' $((SECONDS - began))
 }

@@ -5,7 +5,9 @@
 //!
 //! Errors cross as JavaScript `Error`s with a `code`, see [`Error::code`]. Panics trap; the worker tells the page.
 
+#[cfg(feature = "webgpu")]
 mod bench;
+#[cfg(feature = "webgpu")]
 mod device;
 mod host;
 mod load;
@@ -20,34 +22,39 @@ use std::{
 use js_sys::{Function, JSON, Promise, Reflect};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::future_to_promise;
 use web_sys::AbortSignal;
 
 use self::{
-    device::GpuStats,
     host::{EventLoop, WebHost},
-    load::{Activations, AnySession, Device, Loaded, Times},
+    load::{Activations, AnySession, Device, GpuStats, Loaded, Times},
     turns::Turns,
 };
 use crate::{
     Error, Result,
     generate::{About, Options, Reply, Timings},
-    source::{progress::Phase, store::Store, web::now_ms},
+    source::{progress::Phase, store::Store, tasks},
     text::{ChatRequest, Detokenizer, ReplyPart, Tokenizer, ToolCalls},
 };
 
 /// The name under which a panic's message is left for the worker: the trap that follows carries none.
 const PANIC: &str = "outcropPanic";
 
+/// The name under which a panic's error code is left, if it has one of its own.
+const PANIC_CODE: &str = "outcropPanicCode";
+
 #[wasm_bindgen(start)]
 fn start() {
     std::panic::set_hook(Box::new(|info| {
-        let _ = Reflect::set(&js_sys::global(), &PANIC.into(), &info.to_string().into());
+        let error = info.payload().downcast_ref::<Error>();
+        let text = error.map_or_else(|| info.to_string(), Error::to_string);
+        let _ = Reflect::set(&js_sys::global(), &PANIC.into(), &text.into());
+        let _ = Reflect::set(&js_sys::global(), &PANIC_CODE.into(), &error.map(Error::code).into());
         console_error_panic_hook::hook(info);
     }));
 }
 
 /// How long after an error of the GPU's it may turn out to be lost.
+#[cfg(feature = "webgpu")]
 const LOSS_MS: f64 = 500.0;
 
 /// A loaded model.
@@ -72,7 +79,8 @@ struct Stats {
     gpu: Option<GpuStats>,
     fallback: Option<String>,
     build: &'static str,
-    threads: u32,
+    threads: usize,
+    threads_why: Option<String>,
     activations: Option<Activations>,
     kv: &'static str,
     n_ctx: u32,
@@ -118,16 +126,11 @@ const BUILD: &str = if cfg!(target_feature = "relaxed-simd") {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a model. `options` and the events given to `on_progress` are described in worker.js.
-    pub async fn load(options: JsValue, on_progress: Function, signal: AbortSignal) -> Result<Engine, JsValue> {
-        let (request, url, name) = request::read(&options).map_err(to_js)?;
-        let loaded = load::load(request, &signal, &mut |event| {
-            // A page that throws at a progress event has no bearing on the load.
-            let _ = on_progress.call1(&JsValue::NULL, &to_object(&event));
-        })
-        .await
-        .map_err(to_js)?;
-        Ok(Engine(Rc::new(Inner::new(loaded, url, name))))
+    /// Loads a model. `options` and the events given to `on_progress` are described in worker.js, but the backend is named, and threads
+    /// have started. An error has `elsewhere: true` if another backend may do better.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Engine>")]
+    pub fn load(options: JsValue, on_progress: Function, signal: AbortSignal) -> Promise {
+        tasks::promise(async move { Ok(Self::loaded(options, on_progress, signal).await?.into()) })
     }
 
     /// Answers a conversation: `request` is OpenAI's. Resolves to the reply.
@@ -154,6 +157,7 @@ impl Engine {
             let mut session = inner.session.take().await;
             let host = inner.host(signal.as_ref());
             let logits = match &mut **session {
+                #[cfg(feature = "webgpu")]
                 AnySession::Gpu(session) => session.score(&host, &ids).await,
                 AnySession::Cpu(session) => session.score(&host, &ids).await,
             };
@@ -181,6 +185,7 @@ impl Engine {
     }
 
     /// Measures the model on its GPU; see [`bench()`].
+    #[cfg(feature = "webgpu")]
     pub fn bench(&self, options: JsValue, signal: Option<AbortSignal>) -> Promise {
         let inner = self.0.clone();
         promise(async move {
@@ -203,6 +208,24 @@ impl Engine {
     }
 }
 
+impl Engine {
+    async fn loaded(options: JsValue, on_progress: Function, signal: AbortSignal) -> Result<Engine, JsValue> {
+        let (request, url, name) = request::read(&options).map_err(to_js)?;
+        let loaded = load::load(request, &signal, &mut |event| {
+            // A page that throws at a progress event has no bearing on the load.
+            let _ = on_progress.call1(&JsValue::NULL, &to_object(&event));
+        })
+        .await
+        .map_err(|e| {
+            let elsewhere = load::is_the_gpus_fault(&e);
+            let error = to_js(e);
+            let _ = Reflect::set(&error, &"elsewhere".into(), &elsewhere.into());
+            error
+        })?;
+        Ok(Engine(Rc::new(Inner::new(loaded, url, name))))
+    }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         self.0.closed.set(true);
@@ -216,6 +239,8 @@ impl Inner {
             device,
             adapter,
             gpu,
+            threads,
+            threads_why,
             activations,
             fallback,
             mut about,
@@ -235,7 +260,8 @@ impl Inner {
             gpu,
             fallback,
             build: BUILD,
-            threads: 1,
+            threads,
+            threads_why,
             activations,
             kv: kv.name(),
             n_ctx,
@@ -277,17 +303,23 @@ impl Inner {
     }
 
     /// When a GPU goes, whatever waits for it may fail before the browser says why: waits a little for that.
+    #[cfg(feature = "webgpu")]
     async fn or_lost<T>(&self, session: &AnySession, result: Result<T>) -> Result<T> {
         if let (Err(Error::Gpu { what }), AnySession::Gpu(session)) = (&result, session) {
             let gpu = &session.model().backend;
-            let start_ms = now_ms();
-            while !gpu.is_lost() && now_ms() - start_ms < LOSS_MS {
+            let start_ms = crate::source::web::now_ms();
+            while !gpu.is_lost() && crate::source::web::now_ms() - start_ms < LOSS_MS {
                 self.event_loop.turn().await;
             }
             if gpu.is_lost() {
                 return Err(Error::GpuLost { what: what.clone() });
             }
         }
+        result
+    }
+
+    #[cfg(not(feature = "webgpu"))]
+    async fn or_lost<T>(&self, _: &AnySession, result: Result<T>) -> Result<T> {
         result
     }
 
@@ -313,6 +345,7 @@ impl Inner {
             None => pass_on(ReplyPart::Content(text.to_owned())),
         };
         let reply = match &mut **session {
+            #[cfg(feature = "webgpu")]
             AnySession::Gpu(session) => session.chat(&host, request, options, on_text).await,
             AnySession::Cpu(session) => session.chat(&host, request, options, on_text).await,
         };
@@ -330,6 +363,7 @@ impl Inner {
 }
 
 /// Measures a stand-in for a published model, with random weights; the options and the answer are described in worker.js.
+#[cfg(feature = "webgpu")]
 #[wasm_bindgen]
 pub fn bench(options: JsValue, on_progress: Function, signal: AbortSignal) -> Promise {
     promise(async move {
@@ -341,6 +375,21 @@ pub fn bench(options: JsValue, on_progress: Function, signal: AbortSignal) -> Pr
             .await?;
         Ok(to_object(&report))
     })
+}
+
+/// Makes room for so many helpers of the CPU backend, before they start: the address of each one's word, see `cpu/pool.rs`. Helpers are
+/// workers that `www/threads.js` starts, each with an instance of this module over the same memory.
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen]
+pub fn make_room(n_helpers: usize) -> Vec<u32> {
+    crate::backend::cpu::pool::make_room(n_helpers)
+}
+
+/// The life of helper `i`, from 1 on. It does not return.
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen]
+pub fn help(i: usize) {
+    crate::backend::cpu::pool::help(i);
 }
 
 /// The models in IndexedDB: an array of `{id, url, bytes, complete}`.
@@ -390,7 +439,7 @@ pub fn delete_model(id: String) -> Promise {
 
 /// A promise of what a future gives.
 fn promise(future: impl Future<Output = Result<JsValue>> + 'static) -> Promise {
-    future_to_promise(async move { future.await.map_err(to_js) })
+    tasks::promise(async move { future.await.map_err(to_js) })
 }
 
 /// Plain objects, arrays, numbers and null, as JSON has them.

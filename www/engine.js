@@ -27,31 +27,46 @@ function workerUrl() {
 /** @type {any} */
 let trustedUrl;
 
-/** A worker with the engine in it. */
+/**
+ * @typedef {Record<string, any> & {type: string}} Message of the protocol, without its id
+ * @typedef {{message: Message & {id: number}, begun: boolean, resolve: (value: any) => void, reject: (error: Error) => void, hooks: Hooks}} Entry
+ *   `begun`: something of the answer has been told
+ */
+
+/** A worker with the engine in it. Its threads may fail: then another one takes its place, and does without. */
 export class EngineWorker {
   #worker;
   #nextId = 1;
-  /** Requests under way. @type {Map<number, {type: string, resolve: (value: any) => void, reject: (error: Error) => void, hooks: Hooks}>} */
+  /** Requests under way. @type {Map<number, Entry>} */
   #pending = new Map();
-  /** The last load that worked: its model may be loaded again by itself, which is told as progress too. @type {{id: number, hooks: Hooks} | null} */
+  /** The last load that worked: its model may be loaded again by itself, which is told as progress too. @type {{message: Message & {id: number}, hooks: Hooks} | null} */
   #loaded = null;
+  /** What waits until the model is loaded again, in order. @type {object[] | null} */
+  #held = null;
   /** Why nothing can be asked any more. @type {OutcropError | null} */
   #dead = null;
 
   constructor() {
-    this.#worker = new Worker(workerUrl(), { type: "module", name: "outcrop" });
-    this.#worker.addEventListener("message", ({ data }) => this.#receive(data));
-    this.#worker.addEventListener("messageerror", () => {
-      this.close(new OutcropError("engine_crashed", "the engine sent something that could not be read"));
-    });
-    this.#worker.addEventListener("error", (event) => {
+    this.#worker = this.#start();
+  }
+
+  #start() {
+    const worker = new Worker(workerUrl(), { type: "module", name: "outcrop" });
+    /** One that was replaced may have something on its way. @param {() => void} then */
+    const ifCurrent = (then) => worker === this.#worker && then();
+    worker.addEventListener("message", ({ data }) => ifCurrent(() => this.#receive(data)));
+    worker.addEventListener("messageerror", () =>
+      ifCurrent(() => this.close(new OutcropError("engine_crashed", "the engine sent something that could not be read"))),
+    );
+    worker.addEventListener("error", (event) => {
       event.preventDefault();
       // A script that cannot even be fetched gives an event without a message.
       const error = event.message
         ? new OutcropError("engine_crashed", `the engine crashed: ${event.message}`)
         : new OutcropError("engine_unavailable", "the engine's worker could not be loaded");
-      this.close(error);
+      ifCurrent(() => this.close(error));
     });
+    return worker;
   }
 
   /** The error that every further request will get, or null. */
@@ -62,7 +77,7 @@ export class EngineWorker {
   /**
    * Sends one request and waits for its answer.
    *
-   * @param {Record<string, unknown> & {type: string}} message the protocol's message, without its id
+   * @param {Message} message the protocol's message, without its id
    * @param {Hooks} [hooks]
    * @returns {Promise<any>}
    */
@@ -70,18 +85,25 @@ export class EngineWorker {
     if (this.#dead) return Promise.reject(this.#dead);
     if (hooks.signal?.aborted) return Promise.reject(abortReason(hooks.signal));
     const id = this.#nextId++;
-    const abort = () => this.#worker.postMessage({ type: "abort", id });
+    const abort = () => this.#post({ type: "abort", id });
     hooks.signal?.addEventListener("abort", abort);
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { type: message.type, resolve, reject, hooks });
+      const entry = { message: { ...message, id }, begun: false, resolve, reject, hooks };
+      this.#pending.set(id, entry);
       try {
-        this.#worker.postMessage({ ...message, id });
+        this.#post(entry.message);
       } catch (error) {
         // What was asked for cannot be cloned: a function among the messages, say.
         this.#pending.delete(id);
         reject(new OutcropError("invalid_request", error instanceof Error ? error.message : String(error)));
       }
     }).finally(() => hooks.signal?.removeEventListener("abort", abort));
+  }
+
+  /** @param {object} message */
+  #post(message) {
+    if (this.#held) this.#held.push(structuredClone(message));
+    else this.#worker.postMessage(message);
   }
 
   /** Ends the worker; whoever waits, now or later, gets `reason`. @param {OutcropError} reason */
@@ -94,11 +116,48 @@ export class EngineWorker {
     for (const { reject } of waiting) reject(reason);
   }
 
+  /**
+   * The engine's threads failed: its memory is lost. Another worker loads the model again, on one thread; what had not begun to answer is
+   * asked again there.
+   *
+   * @param {OutcropError} error
+   */
+  #restart(error) {
+    this.#worker.terminate();
+    this.#worker = this.#start();
+    const waiting = [...this.#pending.values()];
+    /** @param {Message & {id: number}} message @returns {Message & {id: number}} */
+    const alone = (message) => ({ ...message, options: { ...message.options, threads: 1, threads_why: error.message } });
+    // A load under way comes in the place of the model before.
+    if (this.#loaded && !waiting.some(({ message }) => message.type === "load")) {
+      this.#loaded.message = alone(this.#loaded.message);
+      this.#post(this.#loaded.message);
+      this.#held = [];
+    }
+    for (const entry of waiting) {
+      const { message, begun, reject } = entry;
+      if (message.type === "load") entry.message = alone(message);
+      if (begun) {
+        this.#pending.delete(message.id);
+        reject(error);
+      } else this.#post(entry.message);
+    }
+  }
+
+  /** The model was loaded again, or could not be. @param {Response} data */
+  #reloaded(data) {
+    if (data.type === "progress") return this.#loaded?.hooks.onProgress?.(data.progress);
+    if (data.type === "error") return this.close(new OutcropError(data.error.code, data.error.message));
+    const held = this.#held ?? [];
+    this.#held = null;
+    for (const message of held) this.#worker.postMessage(message);
+  }
+
   /** @param {Response} data */
   #receive(data) {
     const entry = this.#pending.get(data.id);
     if (!entry) {
-      if (data.type === "progress" && data.id === this.#loaded?.id) this.#loaded.hooks.onProgress?.(data.progress);
+      if (data.id === this.#loaded?.message.id) this.#reloaded(data);
       return;
     }
     switch (data.type) {
@@ -106,21 +165,25 @@ export class EngineWorker {
         entry.hooks.onProgress?.(data.progress);
         break;
       case "delta":
+        entry.begun = true;
         entry.hooks.onDelta?.(data.text);
         break;
       case "call":
+        entry.begun = true;
         entry.hooks.onCall?.(data.call);
         break;
       case "result":
         this.#pending.delete(data.id);
-        if (entry.type === "load") this.#loaded = { id: data.id, hooks: entry.hooks };
+        if (entry.message.type === "load") this.#loaded = { message: entry.message, hooks: entry.hooks };
         entry.resolve(data.value);
         break;
       case "error": {
-        this.#pending.delete(data.id);
         const error = new OutcropError(data.error.code, data.error.message);
+        // Without threads there are none that could fail again.
+        if (error.code === "threads_failed" && !this.#held) return this.#restart(error);
+        this.#pending.delete(data.id);
         entry.reject(error);
-        if (error.code === "engine_crashed") this.close(error);
+        if (["engine_crashed", "threads_failed"].includes(error.code)) this.close(error);
       }
     }
   }

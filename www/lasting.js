@@ -6,7 +6,7 @@
 // given up for the CPU, unless it was asked for by name.
 
 /**
- * @typedef {import("./pkg/outcrop.js").Engine} Engine
+ * @typedef {import("./pkg/outcrop.js").Engine | import("./pkg/outcrop-cpu.js").Engine} Engine
  * @typedef {import("./worker.js").LoadOptions} LoadOptions
  * @typedef {import("./worker.js").Progress} Progress
  * @typedef {(options: LoadOptions, onProgress: (progress: Progress) => void, signal: AbortSignal) => Promise<Engine>} Make

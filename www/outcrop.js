@@ -46,6 +46,8 @@ export { ChatCompletionStream } from "./completions.js";
  *   scale for each 32, 0.28 of it, for contexts from about 8192 tokens on
  * @property {"int8" | "f32"} [activations] on the CPU, what weights are multiplied with: rounded to 8 bits, the default, as llama.cpp does;
  *   or exact, several times slower. WebGPU does not round
+ * @property {number} [threads] on the CPU: how many, the engine's own included. By default as many as the browser counts up to four, else
+ *   half of them, at most eight. Where the page is not cross-origin isolated it is one, and `stats().threads_why` says so
  * @property {import("./worker.js").Debug} [debug] for tests and measurements
  */
 
@@ -59,6 +61,9 @@ let catalogue = null;
  * model is loaded again by itself, and the same request may be made again at once: it waits until that is done. A GPU that is lost again
  * within ten minutes is given up for the CPU, or, if `backend` is "webgpu", every later request rejects with `gpu_lost`.
  * `stats().losses` counts.
+ *
+ * On the CPU, a thread can crash or stall. An answer that had begun then rejects with the code `threads_failed`, the model is loaded again by
+ * itself, on one thread, and everything else waits for that.
  */
 export class Outcrop {
   #engine;
@@ -79,7 +84,7 @@ export class Outcrop {
    * @param {LoadOptions} [options]
    * @returns {Promise<Outcrop>} rejects with an OutcropError, or the signal's reason
    */
-  static async load(model, { backend = "auto", onProgress, signal, nCtx, kv, activations, debug } = {}) {
+  static async load(model, { backend = "auto", onProgress, signal, nCtx, kv, activations, threads, debug } = {}) {
     if (!["auto", "webgpu", "cpu"].includes(backend)) {
       throw new OutcropError("invalid_request", `backend: ${JSON.stringify(backend)}, expected "auto", "webgpu" or "cpu"`);
     }
@@ -92,6 +97,7 @@ export class Outcrop {
       ...(nCtx === undefined ? {} : { n_ctx: nCtx }),
       ...(kv === undefined ? {} : { kv }),
       ...(activations === undefined ? {} : { activations }),
+      ...(threads === undefined ? {} : { threads }),
       ...(debug === undefined ? {} : { debug }),
     };
     const engine = new EngineWorker();

@@ -1,5 +1,5 @@
 // @ts-check
-// The engine's worker: a thin wrapper that turns messages into calls of the wasm module `pkg/outcrop.js`.
+// The engine's worker: a thin wrapper that turns messages into calls of a wasm module, one of the two in `pkg/` (builds.js).
 //
 // PROTOCOL. Every request has a `type` and an `id` chosen by the sender, unique among requests under way. Its answers carry the
 // same `id`: any number of `progress`, `delta` or `call` messages, then exactly one `result` or `error`. `abort` is the only message
@@ -29,6 +29,8 @@
 // ERRORS are `{type: "error", id, error: {code, message}}`. `code` is stable: those of `src/error.rs`, and
 //   engine_crashed       the engine trapped. It is gone; every request under way gets this error, and so does every later one until
 //                        the page starts a new worker
+//   threads_failed       a thread of the engine crashed or stalled within its share of the work. As above; engine.js starts a new worker by
+//                        itself, which loads the model again and does without threads
 //   not_loaded           a chat (score, ..) before a model was loaded, or after `free`
 //   unsupported_browser  WebAssembly or its SIMD is missing
 //   engine_unavailable   the wasm file could not be fetched
@@ -45,8 +47,8 @@
 //   "ready"      the last event of a load that worked
 // If a GPU fails half-way, or its kernels compute wrongly, and `backend` is "auto", the same phases run again with `backend: "cpu"`.
 
+import { anyBuild, cpuBuild, gpuBuild, lastWords } from "./builds.js";
 import { Lasting, failure } from "./lasting.js";
-import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
 
 /**
  * @typedef {object} LoadOptions
@@ -58,9 +60,12 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  *   8192 on the CPU
  * @property {"f32" | "f16" | "q8_0"} [kv] how keys and values are stored
  * @property {"int8" | "f32"} [activations] what the CPU multiplies weights with: "int8", the default, or "f32"
+ * @property {number} [threads] of the CPU, the engine's own included; else what suits the machine. One where threads cannot be had
+ * @property {string} [threads_why] why it is one, for `stats()`: engine.js loads a model again after its threads failed
  * @property {Debug} [debug]
  *
  * @typedef {object} Debug for tests and measurements
+ * @property {"outcrop" | "outcrop-cpu"} [build] what runs on the CPU, whatever the browser has
  * @property {boolean} [software] take a GPU that the CPU plays, also with "auto"
  * @property {boolean} [default_limits] ask the GPU for no limit and no feature beyond what every WebGPU has
  * @property {string} [forms] which forms of the GPU's kernels run, as in "matvec=subgroups,matmul=base"
@@ -114,8 +119,9 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  * @property {GpuStats | null} gpu what runs on the GPU; null on the CPU
  * @property {string | null} fallback why "auto" took the CPU; null if it did not
  * @property {number} losses how often the GPU was lost, and the model loaded again
- * @property {string} build the wasm build: "simd128"
- * @property {number} threads
+ * @property {"simd128" | "relaxed-simd"} build the instructions that the wasm build uses: of `outcrop`, or of `outcrop-cpu`
+ * @property {number} threads of the CPU, the engine's own included; 1 on WebGPU
+ * @property {string | null} threads_why why there are no more threads, if that is not what was asked for: "the page is not cross-origin isolated"
  * @property {"int8" | "f32" | null} activations what the CPU multiplies weights with; null on WebGPU, where `gpu.forms` says
  * @property {"f32" | "f16" | "q8_0"} kv
  * @property {number} n_ctx tokens in the context
@@ -191,9 +197,7 @@ import init, { Engine, bench, delete_model, models } from "./pkg/outcrop.js";
  *   | {type: "error", id: number, error: ErrorInfo}} Response
  */
 
-/** @type {Promise<unknown> | null} */
-let module = null;
-const engineOf = () => new Lasting((options, onProgress, signal) => Engine.load(options, onProgress, signal));
+const engineOf = () => new Lasting(make);
 let lasting = engineOf();
 /** Set once the engine has trapped: nothing in its memory can be trusted from then on. @type {ErrorInfo | null} */
 let crashed = null;
@@ -203,24 +207,33 @@ const pending = new Map();
 /** @param {Response} message @param {Transferable[]} [transfer] */
 const post = (message, transfer = []) => self.postMessage(message, { transfer });
 
-// i8x16.popcnt of a splat: the smallest module that only validates where fixed-width SIMD exists.
-const SIMD_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
-]);
+/** Whether the browser offers a GPU, good or bad. */
+const hasAdapter = async () => Boolean(await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null));
 
-/** Loads the wasm module once. */
-async function start() {
-  if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_PROBE)) {
-    throw failure("unsupported_browser", "this browser has no WebAssembly SIMD; any browser of the last few years has it");
+/** Loads a model where it was asked for: "auto" tries the GPU, then the CPU. @type {import("./lasting.js").Make} */
+async function make(options, onProgress, signal) {
+  const { backend = "auto" } = options;
+  if (!["auto", "webgpu", "cpu"].includes(backend)) {
+    throw failure("invalid_request", `backend is ${JSON.stringify(backend)}, it must be "auto", "webgpu" or "cpu"`);
   }
-  try {
-    module ??= init({ module_or_path: new URL("./pkg/outcrop_bg.wasm", import.meta.url) });
-    await module;
-  } catch (error) {
-    module = null; // a later request may find the network back
-    const code = error instanceof WebAssembly.CompileError ? "unsupported_browser" : "engine_unavailable";
-    throw failure(code, `the engine could not be loaded: ${message(error)}`);
+  const start = performance.now();
+  /** Why not on the GPU. @type {string | undefined} */
+  let fallback;
+  if (backend !== "cpu") {
+    try {
+      // The other build is smaller: the one with WebGPU is not fetched in vain.
+      if (backend === "auto" && !(await hasAdapter())) throw Object.assign(failure("no_webgpu", "WebGPU is not available: no adapter is offered"), { elsewhere: true });
+      const { Engine } = await gpuBuild();
+      return await Engine.load({ ...options, backend: "webgpu", software: backend === "webgpu", threads: 1 }, onProgress, signal);
+    } catch (error) {
+      if (backend !== "auto" || !(/** @type {any} */ (error)?.elsewhere)) throw error;
+      fallback = message(error);
+    }
   }
+  const { api, choice } = await cpuBuild(options);
+  const { threads, why: threads_why } = choice;
+  const spent_ms = fallback === undefined ? 0 : performance.now() - start;
+  return api.Engine.load({ ...options, backend: "cpu", threads, threads_why, fallback, spent_ms }, onProgress, signal);
 }
 
 /** @param {Request} request @param {AbortSignal} signal */
@@ -247,14 +260,18 @@ async function answer(request, signal) {
     case "stats":
       return lasting.stats();
     case "bench": {
-      if (!request.options.shape) return (await lasting.get()).bench(request.options, signal);
+      if (!request.options.shape) {
+        const engine = await lasting.get();
+        if ("bench" in engine) return engine.bench(request.options, signal);
+        throw failure("invalid_request", "the model is on the CPU, and this measures GPUs");
+      }
       lasting.free(); // two models may not fit
-      return bench(request.options, (/** @type {any} */ progress) => post({ type: "progress", id, progress }), signal);
+      return (await gpuBuild()).bench(request.options, (/** @type {any} */ progress) => post({ type: "progress", id, progress }), signal);
     }
     case "models":
-      return models();
+      return (await anyBuild()).models();
     case "delete":
-      await delete_model(request.model);
+      await (await anyBuild()).delete_model(request.model);
       return null;
     case "free":
       lasting.free();
@@ -272,7 +289,6 @@ async function serve(request) {
   const controller = new AbortController();
   pending.set(id, controller);
   try {
-    await start();
     const value = await answer(request, controller.signal);
     // Whoever waited for an engine that crashed has been told.
     if (pending.delete(id)) post({ type: "result", id, value }, value instanceof Float32Array ? [value.buffer] : []);
@@ -287,11 +303,16 @@ async function serve(request) {
 /** @param {unknown} error */
 const message = (error) => (error instanceof Error ? error.message : String(error));
 
-/** The engine trapped (a bug, or memory ran out): tell everyone who waits. @param {unknown} error */
-function crash(error) {
-  const panic = /** @type {any} */ (globalThis).outcropPanic; // left by the panic hook in api.rs; the trap itself says little
-  crashed ??= { code: "engine_crashed", message: `the engine crashed: ${panic ?? message(error)}` };
+/** The engine trapped (a bug, or a thread is lost): tell everyone who waits. @param {unknown} error */
+async function crash(error) {
+  const { outcropPanic: panic, outcropPanicCode: code } = /** @type {any} */ (globalThis); // left by the panic hook in api.rs; the trap itself says little
+  crashed ??= code ? { code, message: panic } : { code: "engine_crashed", message: `the engine crashed: ${panic ?? message(error)}` };
   lasting = engineOf(); // the old one is not freed: that would run code of the module that trapped
+  if (code) {
+    // What a thread has said is still on its way.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    if (lastWords()) crashed.message = `${panic}: ${lastWords()}`;
+  }
   for (const id of pending.keys()) post({ type: "error", id, error: crashed });
   pending.clear();
 }

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use web_sys::AbortSignal;
 
-use super::host::{EventLoop, WebHost, adapter_words};
+use super::{
+    device::adapter_words,
+    host::{EventLoop, WebHost},
+};
 use crate::{
     Error, Result,
     backend::{

@@ -1,8 +1,10 @@
 //! How the GPU is opened for a load, and what is told of it: which forms of its kernels run, and why.
 
+use js_sys::{Function, Object, Promise, Reflect};
 use serde::Serialize;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
 
-use super::host::adapter_words;
 use crate::{
     Error, Result,
     backend::gpu::{Forms, Gpu, GpuOptions},
@@ -81,6 +83,20 @@ pub(crate) async fn open(debug: &Debug, software: bool) -> Result<(Gpu, String, 
     };
     let adapter = words.unwrap_or_else(|| gpu.info().name.clone());
     Ok((gpu, adapter, findings))
+}
+
+/// The GPU in the browser's words, `nvidia turing`: browsers mask all but maker and family, and wgpu passes on neither.
+pub(crate) async fn adapter_words() -> Option<String> {
+    let get = |of: &JsValue, name: &str| Reflect::get(of, &name.into()).ok().filter(|v| !v.is_undefined());
+    let gpu = get(&scope().navigator(), "gpu")?;
+    let request: Function = get(&gpu, "requestAdapter")?.dyn_into().ok()?;
+    let options = Object::new();
+    Reflect::set(&options, &"powerPreference".into(), &"high-performance".into()).ok()?;
+    let promise: Promise = request.call1(&gpu, &options).ok()?.dyn_into().ok()?;
+    let info = get(&JsFuture::from(promise).await.ok()?, "info")?;
+    let parts = ["vendor", "architecture", "description"].map(|name| get(&info, name).and_then(|v| v.as_string()));
+    let words: Vec<String> = parts.into_iter().flatten().filter(|word| !word.is_empty()).collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 /// What to remember of an opened GPU, once a model is ready on it.

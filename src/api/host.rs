@@ -2,15 +2,12 @@
 
 use std::cell::Cell;
 
-use js_sys::{Function, Object, Promise, Reflect};
-use wasm_bindgen::{JsCast, JsValue};
+use js_sys::Promise;
+use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, MessageChannel};
 
-use crate::{
-    generate::Host,
-    source::web::{now_ms, scope},
-};
+use crate::{generate::Host, source::web::now_ms};
 
 /// Lets waiting messages be received.
 ///
@@ -40,20 +37,6 @@ impl Drop for EventLoop {
     fn drop(&mut self) {
         self.channel.port1().close();
     }
-}
-
-/// The GPU in the browser's words, `nvidia turing`: browsers mask all but maker and family, and wgpu passes on neither.
-pub(crate) async fn adapter_words() -> Option<String> {
-    let get = |of: &JsValue, name: &str| Reflect::get(of, &name.into()).ok().filter(|v| !v.is_undefined());
-    let gpu = get(&scope().navigator(), "gpu")?;
-    let request: Function = get(&gpu, "requestAdapter")?.dyn_into().ok()?;
-    let options = Object::new();
-    Reflect::set(&options, &"powerPreference".into(), &"high-performance".into()).ok()?;
-    let promise: Promise = request.call1(&gpu, &options).ok()?.dyn_into().ok()?;
-    let info = get(&JsFuture::from(promise).await.ok()?, "info")?;
-    let parts = ["vendor", "architecture", "description"].map(|name| get(&info, name).and_then(|v| v.as_string()));
-    let words: Vec<String> = parts.into_iter().flatten().filter(|word| !word.is_empty()).collect();
-    (!words.is_empty()).then(|| words.join(" "))
 }
 
 /// What one request runs in.

@@ -5,13 +5,19 @@ use std::cell::Cell;
 use serde::Serialize;
 use web_sys::AbortSignal;
 
-use super::{
-    device::{self, Debug, GpuStats},
-    host::{EventLoop, WebHost},
-};
+#[cfg(feature = "webgpu")]
+pub(crate) use super::device::GpuStats;
+#[cfg(feature = "webgpu")]
+use super::device::{self, Debug};
+use super::host::{EventLoop, WebHost};
+#[cfg(feature = "webgpu")]
+use crate::backend::gpu::Gpu;
 use crate::{
     Error, Result,
-    backend::{Backend, KvType, cpu::Cpu, gpu::Gpu},
+    backend::{
+        Backend, KvType,
+        cpu::{Cpu, Pool},
+    },
     generate::{About, Options, Received, Receiver, Session},
     source::{
         Sink,
@@ -19,6 +25,10 @@ use crate::{
         web::{self, Origin, Outcome, now_ms},
     },
 };
+
+/// Nothing can be told of a GPU.
+#[cfg(not(feature = "webgpu"))]
+pub(crate) type GpuStats = ();
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,19 +52,31 @@ pub(crate) enum Activations {
 /// What the caller asks for.
 pub(crate) struct Request {
     pub(crate) origin: Origin,
-    /// `None`: the GPU if it works, else the CPU.
-    pub(crate) device: Option<Device>,
+    pub(crate) device: Device,
+    /// A GPU that the CPU plays will do: it is slower than the CPU, so only whoever asks for a GPU by name gets it.
+    #[cfg(feature = "webgpu")]
+    pub(crate) software: bool,
+    /// Threads of the CPU; helpers for them have started.
+    pub(crate) threads: usize,
+    /// Why there are no more of them.
+    pub(crate) threads_why: Option<String>,
+    /// Why this is the CPU although the GPU was welcome.
+    pub(crate) fallback: Option<String>,
+    /// Milliseconds that were lost on that GPU.
+    pub(crate) spent_ms: f64,
     pub(crate) n_ctx: Option<u32>,
     pub(crate) kv: Option<KvType>,
     /// What the CPU multiplies weights with.
     pub(crate) activations: Activations,
     /// Read the model from IndexedDB if it is there.
     pub(crate) use_store: bool,
+    #[cfg(feature = "webgpu")]
     pub(crate) debug: Debug,
 }
 
 /// A session on either backend.
 pub(crate) enum AnySession {
+    #[cfg(feature = "webgpu")]
     Gpu(Session<Gpu>),
     Cpu(Session<Cpu>),
 }
@@ -65,6 +87,10 @@ pub(crate) struct Loaded {
     pub(crate) device: Device,
     pub(crate) adapter: Option<String>,
     pub(crate) gpu: Option<GpuStats>,
+    /// Threads of the CPU.
+    pub(crate) threads: usize,
+    /// Why there are no more of them.
+    pub(crate) threads_why: Option<String>,
     /// On the CPU.
     pub(crate) activations: Option<Activations>,
     /// Why the CPU was taken although the GPU was welcome.
@@ -128,21 +154,22 @@ pub(crate) async fn load(mut request: Request, signal: &AbortSignal, report: &mu
 
 async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
     let start_ms = now_ms();
-    let mut fallback = None;
-    if request.device != Some(Device::Cpu) {
-        match load_gpu(request, signal, report).await {
-            Err(e) if request.device.is_none() && is_the_gpus_fault(&e) => fallback = Some(e.to_string()),
-            Err(e) => return Err(e),
-            Ok(mut loaded) => {
-                loaded.times.total_ms = now_ms() - start_ms;
-                return Ok(loaded);
-            }
-        }
-    }
+    let mut loaded = match request.device {
+        Device::WebGpu => load_gpu(request, signal, report).await?,
+        Device::Cpu => load_cpu(request, signal, report).await?,
+    };
+    loaded.times.total_ms = request.spent_ms + now_ms() - start_ms;
+    Ok(loaded)
+}
+
+async fn load_cpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    let pool = Pool::new(request.threads)?;
     let cpu = match request.activations {
         Activations::Int8 => Cpu::int8(N_UBATCH_CPU),
         Activations::F32 => Cpu::new(N_UBATCH_CPU),
     };
+    let threads = pool.n_threads();
+    let cpu = cpu.with_pool(pool);
     let mut loaded = load_on(
         cpu,
         Device::Cpu,
@@ -152,7 +179,7 @@ async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnM
         signal,
         &mut |mut event| {
             // The reason goes with every event: a page may show only the latest.
-            let why = fallback.as_ref().map(|why| format!("running on the CPU: {why}"));
+            let why = request.fallback.as_ref().map(|why| format!("running on the CPU: {why}"));
             event.progress.note = [why, event.progress.note]
                 .into_iter()
                 .flatten()
@@ -162,16 +189,21 @@ async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnM
     )
     .await?;
     loaded.activations = Some(request.activations);
-    loaded.fallback = fallback;
-    loaded.times.total_ms = now_ms() - start_ms;
+    loaded.threads = threads;
     Ok(loaded)
 }
 
+#[cfg(not(feature = "webgpu"))]
+async fn load_gpu(_: &Request, _: &AbortSignal, _: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    Err(Error::NoGpu {
+        what: "this build has none of it".into(),
+    })
+}
+
+#[cfg(feature = "webgpu")]
 async fn load_gpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
     let start_ms = now_ms();
-    // A GPU played by the CPU is slower than the CPU; whoever asks for it by name gets it.
-    let software = request.device == Some(Device::WebGpu);
-    let (gpu, adapter, findings) = device::open(&request.debug, software).await?;
+    let (gpu, adapter, findings) = device::open(&request.debug, request.software).await?;
     let mut loaded = load_on(gpu, Device::WebGpu, AnySession::Gpu, start_ms, request, signal, report).await?;
     loaded.adapter = Some(adapter);
     if let AnySession::Gpu(session) = &loaded.session {
@@ -181,7 +213,7 @@ async fn load_gpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMu
 }
 
 /// Whether another device may do better.
-fn is_the_gpus_fault(e: &Error) -> bool {
+pub(crate) fn is_the_gpus_fault(e: &Error) -> bool {
     matches!(
         e,
         Error::NoGpu { .. }
@@ -256,7 +288,9 @@ async fn load_on<B: Backend>(
         adapter: None,
         gpu: None,
         activations: None,
-        fallback: None,
+        threads: 1,
+        threads_why: request.threads_why.clone(),
+        fallback: request.fallback.clone(),
         about,
         tokenizer,
         n_ctx,

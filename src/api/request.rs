@@ -4,10 +4,9 @@ use js_sys::Reflect;
 use wasm_bindgen::prelude::*;
 use web_sys::Blob;
 
-use super::{
-    device::{Debug, parse_forms},
-    load::{Activations, Device, Request},
-};
+#[cfg(feature = "webgpu")]
+use super::device::{Debug, parse_forms};
+use super::load::{Activations, Device, Request};
 use crate::{
     Error, Result,
     backend::KvType,
@@ -50,12 +49,12 @@ pub(super) fn read(options: &JsValue) -> Result<(Request, Option<String>, Option
         _ => return Err(invalid("a load needs either url or file".into())),
     };
     let device = match text("backend")?.as_deref() {
-        None | Some("auto") => None,
-        Some("webgpu") => Some(Device::WebGpu),
-        Some("cpu") => Some(Device::Cpu),
-        Some(other) => {
+        Some("webgpu") => Device::WebGpu,
+        Some("cpu") => Device::Cpu,
+        other => {
             return Err(invalid(format!(
-                "backend is {other:?}, it must be \"auto\", \"webgpu\" or \"cpu\""
+                "backend is {:?}, it must be \"auto\", \"webgpu\" or \"cpu\"",
+                other.unwrap_or_default()
             )));
         }
     };
@@ -73,13 +72,16 @@ pub(super) fn read(options: &JsValue) -> Result<(Request, Option<String>, Option
         Some("f32") => Activations::F32,
         Some(other) => return Err(invalid(format!("activations is {other:?}, it must be \"int8\" or \"f32\""))),
     };
-    let n_ctx = match field("n_ctx") {
-        None => None,
+    let count = |name: &str, of: &str| match field(name) {
+        None => Ok(None),
         Some(v) => match v.as_f64() {
-            Some(n) if n.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&n) => Some(n as u32),
-            _ => return Err(invalid(format!("n_ctx is {v:?}, it must be a number of tokens"))),
+            Some(n) if n.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&n) => Ok(Some(n as u32)),
+            _ => Err(invalid(format!("{name} is {v:?}, it must be a number of {of}"))),
         },
     };
+    let n_ctx = count("n_ctx", "tokens")?;
+    let threads = count("threads", "threads")?.unwrap_or(1) as usize;
+    #[cfg(feature = "webgpu")]
     let debug = match field("debug") {
         None => Debug::default(),
         Some(debug) => {
@@ -100,10 +102,17 @@ pub(super) fn read(options: &JsValue) -> Result<(Request, Option<String>, Option
         Request {
             origin,
             device,
+            #[cfg(feature = "webgpu")]
+            software: field("software").is_some_and(|v| v.is_truthy()),
+            threads,
+            threads_why: text("threads_why")?,
+            fallback: text("fallback")?,
+            spent_ms: field("spent_ms").and_then(|v| v.as_f64()).unwrap_or(0.0),
             n_ctx,
             kv,
             activations,
             use_store: true,
+            #[cfg(feature = "webgpu")]
             debug,
         },
         url,

@@ -10,6 +10,7 @@
 //! Shapes are slowest axis first. All activations are f32.
 
 pub mod cpu;
+#[cfg(feature = "webgpu")]
 pub mod gpu;
 mod choice;
 

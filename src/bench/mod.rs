@@ -3,14 +3,20 @@
 //! [`Shape`] stands in for a published model: its exact shapes and types, with random weights, so that a device can be measured without
 //! a download. [`plan`] counts the recorded plan of any model without a device; [`speed`] times a model on one.
 
+#[cfg(feature = "webgpu")]
 mod pace;
+#[cfg(feature = "webgpu")]
 mod plan;
 mod shape;
+#[cfg(feature = "webgpu")]
 mod speed;
 mod weights;
 
+#[cfg(feature = "webgpu")]
 pub use pace::{Loop, token_loop};
+#[cfg(feature = "webgpu")]
 pub use plan::{Plan, plan};
 pub use shape::Shape;
+#[cfg(feature = "webgpu")]
 pub use speed::{Report, Work, speed, stand_in};
 pub use weights::{Feed, feed};

@@ -5,10 +5,13 @@
 
 use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::{JsFuture, spawn_local};
+use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, ReferrerPolicy, Request, RequestCache, RequestInit, Response};
 
-use super::web::{describe, scope};
+use super::{
+    tasks::spawn,
+    web::{describe, scope},
+};
 use crate::{Error, Result};
 
 /// A response whose body is being read.
@@ -118,7 +121,7 @@ impl Drop for Download {
     fn drop(&mut self) {
         if !self.ended {
             let cancelled = self.reader.cancel();
-            spawn_local(async move {
+            spawn(async move {
                 let _ = JsFuture::from(cancelled).await; // a body that broke meanwhile says so here: of no interest
             });
         }

@@ -13,10 +13,12 @@ pub mod file;
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod http;
 pub mod progress;
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "webgpu"))]
 pub(crate) mod notes;
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod store;
+#[cfg(target_arch = "wasm32")]
+pub(crate) mod tasks;
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod web;
 

@@ -67,16 +67,17 @@ const ISOLATION = {
  * @param {number} [options.port] 0 (the default) takes a free one
  * @param {string} [options.host]
  * @param {Record<string, string>} [options.mounts] URL prefix -> folder, beside `/` -> www/; the longest prefix wins
+ * @param {boolean} [options.isolation] false: like a host that sends none of the headers that isolate a page
  * @returns {Promise<Server>}
  */
-export async function startServer({ port = 0, host = '127.0.0.1', mounts = {} } = {}) {
+export async function startServer({ port = 0, host = '127.0.0.1', mounts = {}, isolation = true } = {}) {
   const folders = Object.entries({ '/': SITE, ...mounts }).sort(([a], [b]) => b.length - a.length);
   /** @type {Map<string, Fault>} */
   const faults = new Map();
   /** @type {Served[]} */
   const requests = [];
   const server = http.createServer((request, response) => {
-    answer(request, response, folders, faults, requests).catch((error) => {
+    answer(request, response, { folders, faults, requests, isolation }).catch((error) => {
       if (response.headersSent) response.destroy();
       else response.writeHead(error instanceof URIError ? 400 : 500).end(`${error}\n`);
     });
@@ -99,15 +100,13 @@ export async function startServer({ port = 0, host = '127.0.0.1', mounts = {} } 
 /**
  * @param {http.IncomingMessage} request
  * @param {http.ServerResponse} response
- * @param {[string, string][]} folders
- * @param {Map<string, Fault>} faults
- * @param {Served[]} requests
+ * @param {{folders: [string, string][], faults: Map<string, Fault>, requests: Served[], isolation: boolean}} site
  */
-async function answer(request, response, folders, faults, requests) {
+async function answer(request, response, { folders, faults, requests, isolation }) {
   const pathname = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
   requests.push({ method: request.method ?? '', pathname, range: request.headers.range });
   const fault = takeFault(faults, pathname);
-  for (const [name, value] of Object.entries({ ...ISOLATION, 'Cache-Control': 'no-cache' })) response.setHeader(name, value);
+  for (const [name, value] of Object.entries({ ...(isolation ? ISOLATION : {}), 'Cache-Control': 'no-cache' })) response.setHeader(name, value);
 
   if (request.method !== 'GET' && request.method !== 'HEAD') return void response.writeHead(405, { Allow: 'GET, HEAD' }).end();
   if (fault.status !== undefined && fault.body === undefined) return void response.writeHead(fault.status).end(http.STATUS_CODES[fault.status]);

@@ -109,16 +109,19 @@ impl<K: Kernels> CpuBackend<K> {
     }
 
     /// Fills an activation buffer from its first row on.
+    #[cfg(feature = "webgpu")]
     pub(crate) fn fill(&mut self, buf: Buf, values: &[f32]) {
         self.bufs[buf.id as usize][..values.len()].copy_from_slice(values);
     }
 
     /// The logits of the last pass that wanted any.
+    #[cfg(feature = "webgpu")]
     pub(crate) fn last_logits(&self) -> &[f32] {
         &self.logits
     }
 
     /// Makes a fresh state one that has seen `n` tokens, of which nothing but zeros is left.
+    #[cfg(feature = "webgpu")]
     pub(crate) fn skip(&self, state: &mut State, n: u32) {
         state.skip(n);
     }

@@ -15,12 +15,17 @@
 //! Natively helpers are threads of std. In WebAssembly they are workers that `www/` started and that called `help`; std's `park` there
 //! is the engine's own wait instruction. The caller must be a worker too: a page's main thread may not wait.
 
+#![cfg_attr(
+    all(target_arch = "wasm32", not(target_feature = "atomics")),
+    allow(dead_code, reason = "this build has no helpers")
+)]
+
 use std::{
     any::Any,
     cell::{Cell, UnsafeCell},
     hint::spin_loop,
     marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -119,10 +124,14 @@ impl Pool {
     /// [`Error::Threads`] if they cannot be had.
     #[cfg(target_arch = "wasm32")]
     pub fn new(n: usize) -> Result<Pool> {
-        match n {
-            0 | 1 => Ok(Pool::inline()),
-            _ => Err(Error::Threads {
-                what: "this build has none".into(),
+        if n <= 1 {
+            return Ok(Pool::inline());
+        }
+        let shared = workers().cloned();
+        match shared.filter(|shared| shared.slots.len() >= n - 1) {
+            Some(shared) => Ok(Pool::over(n, Some(shared))),
+            None => Err(Error::Threads {
+                what: format!("there are no {n} of them"),
             }),
         }
     }
@@ -209,11 +218,11 @@ impl Shared {
             // and those that were are done.
             unsafe { *self.caller.get() = Some(thread::current()) };
             if slot.turn(TAKEN, AWAITED) {
-                sleep_while(slot, AWAITED);
+                slot.sleep_while_awaited();
             }
         }
         if slot.state.load(Ordering::Acquire) == FAILED {
-            panic!("a thread crashed");
+            give_up("one of them crashed");
         }
     }
 
@@ -285,11 +294,61 @@ impl Slot {
         }
         None
     }
+
+    /// Sleeps until the share is done. A thread of std's does not end without a word.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn sleep_while_awaited(&self) {
+        while self.state.load(Ordering::Acquire) == AWAITED {
+            thread::park();
+        }
+    }
+
+    /// Sleeps until the share is done. A worker that crashes says so in its word, but wakes nobody; one that the browser ended says
+    /// nothing. The caller's own share was as long as this one, so one that takes this much longer will never end.
+    #[cfg(target_arch = "wasm32")]
+    fn sleep_while_awaited(&self) {
+        for _ in 0..STALLED_NAPS {
+            if self.state.load(Ordering::Acquire) != AWAITED {
+                return;
+            }
+            thread::park_timeout(NAP);
+        }
+        give_up("one of them does not answer");
+    }
 }
 
-/// Sleeps until somebody has changed the word.
-fn sleep_while(slot: &Slot, state: u32) {
-    while slot.state.load(Ordering::Acquire) == state {
-        thread::park();
+/// How long the caller sleeps before it looks whether the helper lives. Counted in naps, not by the clock: a laptop's own sleep is one.
+#[cfg(target_arch = "wasm32")]
+const NAP: std::time::Duration = std::time::Duration::from_millis(250);
+#[cfg(target_arch = "wasm32")]
+const STALLED_NAPS: u32 = 60;
+
+/// A helper is lost within a share, which still borrows from the caller: nothing in this memory can be trusted from here on. So it is a
+/// panic, with the error for whoever catches it or has a hook (`api.rs`).
+fn give_up(what: &str) -> ! {
+    panic_any(Error::Threads { what: what.into() })
+}
+
+/// The workers of this page's engine; they outlive any one pool.
+#[cfg(target_arch = "wasm32")]
+static WORKERS: OnceLock<Arc<Shared>> = OnceLock::new();
+
+#[cfg(target_arch = "wasm32")]
+fn workers() -> Option<&'static Arc<Shared>> {
+    WORKERS.get()
+}
+
+/// Makes room for helpers, once: the addresses of their words, for `www/` to write [`FAILED`] to.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn make_room(n_helpers: usize) -> Vec<u32> {
+    let shared = WORKERS.get_or_init(|| Arc::new(Shared::new(n_helpers)));
+    shared.slots.iter().map(|slot| slot.state.as_ptr() as u32).collect()
+}
+
+/// What helper `i`, from 1, does for ever.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn help(i: usize) {
+    if let Some(shared) = workers() {
+        shared.help(i);
     }
 }
