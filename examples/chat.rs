@@ -1,14 +1,16 @@
 //! A chat with a GGUF in the terminal.
 //!
 //! ```text
-//! cargo run --release --example chat -- --model M.gguf [--backend reference|cpu|cpu-int8|gpu] [--system TEXT] [--prompt TEXT]
+//! cargo run --release --example chat -- --model M.gguf [--backend cpu-int8|cpu|gpu|reference] [--system TEXT] [--prompt TEXT]
+//!     --backend B          cpu-int8 (the default), with activations in 8 bits; cpu, with exact ones; gpu; reference, the plain loops
+//!     --threads N          of the CPU (as many as the machine offers)
 //!     --prompt TEXT        answer this one message and leave; without it, every line of input is a message
 //!     --system TEXT        system message
 //!     --temperature X      0 (the default) takes the likeliest token; also --top-p, --top-k, --min-p, --repetition-penalty
 //!     --seed N             repeatable draws
 //!     --max-tokens N       longest reply
 //!     --n-ctx N            tokens that the conversation may have (4096, or what the model was trained for if less)
-//!     --kv f32|f16|q8_0   type of keys and values (f32)
+//!     --kv f32|f16|q8_0    type of keys and values (f32)
 //! ```
 //!
 //! Ctrl-C stops the reply, between replies it leaves. `/new` starts another conversation. The reply goes to stdout, all else to
@@ -28,7 +30,7 @@ use std::{
 use outcrop::{
     backend::{
         Backend, KvType,
-        cpu::{Cpu, Reference},
+        cpu::{Cpu, Pool, Reference},
         gpu::{Gpu, GpuOptions},
     },
     generate::{FinishReason, NativeHost, Options, Reply, Session, load_file},
@@ -40,6 +42,7 @@ use signal_hook::consts::SIGINT;
 struct Args {
     model: PathBuf,
     backend: String,
+    threads: usize,
     system: Option<String>,
     prompt: Option<String>,
     n_ctx: Option<u32>,
@@ -62,7 +65,8 @@ fn parse() -> Result<Args, Box<dyn Error>> {
     let mut model = None;
     let mut args = Args {
         model: PathBuf::new(),
-        backend: "cpu".into(),
+        backend: "cpu-int8".into(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
         system: None,
         prompt: None,
         n_ctx: None,
@@ -74,6 +78,7 @@ fn parse() -> Result<Args, Box<dyn Error>> {
         match arg {
             Long("model") => model = Some(parser.value()?.into()),
             Long("backend") => args.backend = parser.value()?.string()?,
+            Long("threads") => args.threads = parser.value()?.parse()?,
             Long("system") => args.system = Some(parser.value()?.string()?),
             Long("prompt") => args.prompt = Some(parser.value()?.string()?),
             Long("temperature") => args.options.temperature = parser.value()?.parse()?,
@@ -100,8 +105,8 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     const N_UBATCH: u32 = 512;
     match args.backend.as_str() {
         "reference" => chat(args, Reference::new(N_UBATCH)).await,
-        "cpu" => chat(args, Cpu::new(N_UBATCH)).await,
-        "cpu-int8" => chat(args, Cpu::int8(N_UBATCH)).await,
+        "cpu" => chat(args, Cpu::new(N_UBATCH).with_pool(Pool::new(args.threads)?)).await,
+        "cpu-int8" => chat(args, Cpu::int8(N_UBATCH).with_pool(Pool::new(args.threads)?)).await,
         "gpu" => {
             chat(
                 args,
