@@ -10,14 +10,18 @@ export async function watchHeap(page, everyMs = 100) {
   const session = await page.context().newCDPSession(page);
   /** @type {Set<string>} */
   const workers = new Set();
-  /** @type {Map<number, (result: any) => void>} */
+  /** @type {Map<number, { sessionId: string, resolve: (result: any) => void }>} */
   const waiting = new Map();
   let next = 1;
   session.on('Target.attachedToTarget', ({ sessionId }) => void workers.add(sessionId));
-  session.on('Target.detachedFromTarget', ({ sessionId }) => void workers.delete(sessionId));
+  session.on('Target.detachedFromTarget', ({ sessionId }) => {
+    workers.delete(sessionId);
+    // A worker that has ended answers nothing more.
+    for (const [id, one] of waiting) if (one.sessionId === sessionId && waiting.delete(id)) one.resolve(undefined);
+  });
   session.on('Target.receivedMessageFromTarget', ({ message }) => {
     const { id, result } = JSON.parse(message);
-    waiting.get(id)?.(result);
+    waiting.get(id)?.resolve(result);
     waiting.delete(id);
   });
   await session.send('Target.setAutoAttach', { autoAttach: true, waitForDebuggerOnStart: false, flatten: false });
@@ -26,7 +30,7 @@ export async function watchHeap(page, everyMs = 100) {
   const ask = (sessionId) =>
     new Promise((resolve) => {
       const id = next++;
-      waiting.set(id, resolve);
+      waiting.set(id, { sessionId, resolve });
       const message = JSON.stringify({ id, method: 'Runtime.getHeapUsage' });
       session.send('Target.sendMessageToTarget', { sessionId, message }).catch(() => resolve(undefined));
     });
