@@ -1,4 +1,5 @@
-//! Activations in 8 bits: `x = d * q`, `q` in -127..=127, one scale for as many columns as a weight's block has.
+//! Activations in 8 bits: `x = d * q`, `q` in -127..=127, one scale for as many columns as a weight's block has. The quants are rounded with
+//! a scale that takes the largest to 127; `d` is the one that then fits all of them best.
 //!
 //! With k-quants 256 columns share a scale, so that a whole block is summed in integers; llama.cpp's CPU path does the same, and
 //! it is the yardstick of accuracy (tests/oracle/README.md). Q8_0 and Q4_0 have a float scale every 32 columns anyway.
@@ -88,10 +89,18 @@ fn round_to_i8<const N: usize>(x: &[f32; N], q: &mut [i8; N]) -> f32 {
     }
     // Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
     const SHIFT: f32 = 12_582_912.0;
-    for (q, x) in q.iter_mut().zip(x) {
-        *q = ((x * inverse + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32) as i8;
+    // The scale that fits the quants best, x.q / q.q, is another than the one that they were rounded with. Sums of eight lanes, so that
+    // they are the same in every build.
+    let (mut xq, mut qq) = ([0f32; 8], 0i32);
+    for (q, x) in q.chunks_exact_mut(8).zip(x.chunks_exact(8)) {
+        for ((q, x), xq) in q.iter_mut().zip(x).zip(&mut xq) {
+            let rounded = (x * inverse + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32;
+            *q = rounded as i8;
+            *xq += x * inverse * rounded as f32;
+            qq += rounded * rounded;
+        }
     }
-    d
+    d * (xq.iter().sum::<f32>() / qq as f32)
 }
 
 #[cfg(test)]
@@ -106,9 +115,21 @@ mod tests {
             let mut block = Block256::ZERO;
             block.quantize(&x);
             assert_eq!(block.q.iter().map(|q| q.unsigned_abs()).max(), Some(127));
+            let step = x.iter().fold(0f32, |most, x| most.max(x.abs())) / 127.0;
             for (x, &q) in x.iter().zip(&block.q) {
-                assert!((x - block.d * q as f32).abs() <= 0.5001 * block.d, "{x} as {q}");
+                assert!((x - step * q as f32).abs() <= 0.5001 * step, "{x} as {q}");
             }
+            // In units of a step: the squares of small numbers are none.
+            let error = |d: f32| -> f64 {
+                let off = |(x, &q): (&f32, &i8)| f64::from(x / step) - f64::from(d / step) * f64::from(q);
+                x.iter().zip(&block.q).map(|pair| off(pair).powi(2)).sum()
+            };
+            assert!((block.d / step - 1.0).abs() < 1e-3);
+            assert!(
+                [0.999, 0.9999, 1.0, 1.0001, 1.001]
+                    .iter()
+                    .all(|f| error(block.d) <= error(step * f) + 1e-6)
+            );
             for j in 0..16 {
                 assert_eq!(block.minus_32[j], -32 * sum(&block.q[16 * j..][..16]));
                 assert_eq!(block.sums[j / 2] as i32, sum(&block.q[j / 2 * 32..][..32]));
