@@ -17,6 +17,8 @@ usage() {
 ./build.sh size            the download's size in bytes, plain and compressed
 ./build.sh bench [part]    prefill and decode speed: native, web or all; then perhaps a model.gguf
 ./build.sh bench gpu       tokens/s, share of the memory's speed and time of each step (--shape, --model, --prompt, --tokens, --json)
+./build.sh bench cpu       the same of the CPU in Chromium, by threads, and memory (--model, --threads 1,2, --prompt, --tokens, --repeats, --json)
+./build.sh bench wllama    our CPU path beside wllama's, in one browser, in turns (--model, --threads 1,2, --prompt, --tokens, --repeats, --json)
 ./build.sh bench plan      what WebGPU is asked to do for a token, counted without a GPU (--shape, --model, --context, --prompt)
 ./build.sh bench full      a file of h-micro's full size in Chromium on the GPU: cold and warm start, memory (perhaps another shape; --json)
 ./build.sh bench ort       our matrix products beside onnxruntime-web's, in one browser; perhaps --json FILE
@@ -276,6 +278,8 @@ bench() { # part, model or options
   case ${1:-} in
     plan) bench_plan "${@:2}"; return ;;
     gpu) bench_gpu "${@:2}"; return ;;
+    cpu) bench_cpu tests/browser/bench-cpu.mjs "${@:2}"; return ;;
+    wllama) bench_cpu bench/wllama.mjs "${@:2}"; return ;;
     ort) bench_ort "${@:2}"; return ;;
     full) bench_full "${@:2}"; return ;;
   esac
@@ -325,6 +329,14 @@ bench_full() { # shape, options of tests/browser/full-size.mjs
   setup_test
   stand_in "$shape"
   node tests/browser/full-size.mjs "target/$shape.gguf" "${@:2}"
+}
+
+# A model on the CPU in Chromium: a stand-in of h-350m's shape, unless one is named.
+bench_cpu() { # script, its options
+  build
+  setup_test
+  [[ " $* " == *' --model '* ]] || stand_in h-350m
+  node "$@"
 }
 
 bench_ort() { # options of bench/ort.mjs

@@ -5,7 +5,6 @@
 //!
 //! Errors cross as JavaScript `Error`s with a `code`, see [`Error::code`]. Panics trap; the worker tells the page.
 
-#[cfg(feature = "webgpu")]
 mod bench;
 #[cfg(feature = "webgpu")]
 mod device;
@@ -184,19 +183,18 @@ impl Engine {
         Ok(text)
     }
 
-    /// Measures the model on its GPU; see [`bench()`].
-    #[cfg(feature = "webgpu")]
+    /// Measures the model where it is; see [`bench()`].
     pub fn bench(&self, options: JsValue, signal: Option<AbortSignal>) -> Promise {
         let inner = self.0.clone();
         promise(async move {
             let request = bench::Request::read(options)?;
             let mut session = inner.session.take().await;
-            let AnySession::Gpu(session) = &mut **session else {
-                let what = "the model is on the CPU, and this measures GPUs".into();
-                return Err(Error::InvalidRequest { what });
-            };
-            let report = request.loaded(&inner.host(signal.as_ref()), session).await?;
-            Ok(to_object(&report))
+            let host = inner.host(signal.as_ref());
+            Ok(match &mut **session {
+                #[cfg(feature = "webgpu")]
+                AnySession::Gpu(session) => to_object(&request.loaded(&host, session).await?),
+                AnySession::Cpu(session) => to_object(&request.on_cpu(&host, session).await?),
+            })
         })
     }
 

@@ -14,7 +14,7 @@
 //   {type: "encode", id, text}                                                     Uint32Array
 //   {type: "decode", id, ids: Uint32Array}                                         string
 //   {type: "stats",  id}                                                           Stats
-//   {type: "bench",  id, options: BenchOptions} {type: "progress", id, progress}*  BenchReport; see bench.html
+//   {type: "bench",  id, options: BenchOptions} {type: "progress", id, progress}*  BenchReport, or on the CPU CpuBenchReport
 //   {type: "models", id}                                                           StoredModel[]
 //   {type: "delete", id, model}                model: a StoredModel's id           null
 //   {type: "free",   id}                                                           null
@@ -140,7 +140,8 @@ import { Lasting, failure } from "./lasting.js";
  * @property {string} [shape] h-350m, h-1b or h-micro: a stand-in for this published model, with random weights; else the loaded model
  * @property {number} prompt tokens to read
  * @property {number} tokens tokens to write
- * @property {number} repeats the median of so many runs counts
+ * @property {number} repeats the median of so many runs counts; more than one come after one that does not count
+ * @property {boolean} [details] of a model on the CPU: also time a copy and the ops
  *
  * @typedef {object} BenchReport
  * @property {string} [model] the shape; this and the three below only with a stand-in
@@ -162,6 +163,22 @@ import { Lasting, failure } from "./lasting.js";
  * @property {number} copy_gbps gigabytes a second, read and written, of a plain copy
  * @property {number} share_of_copy bytes moved while decoding, of what the copy moves
  * @property {{op: string, dispatches: number, ms: number, gbps: number}[]} ops of one token
+ *
+ * @typedef {object} CpuBenchReport of a loaded model on the CPU
+ * @property {number} prompt
+ * @property {number} tokens
+ * @property {number} repeats
+ * @property {number} prefill_tps tokens a second
+ * @property {number} decode_tps tokens a second
+ * @property {number} copy_gbps gigabytes a second, read and written, of a plain copy; this and what follows only with `details`
+ * @property {number} bytes_per_token that weights, state, keys and values move
+ * @property {number} share_of_copy those bytes while decoding, of what the copy moves
+ * @property {CpuOp[]} ops of one token
+ * @property {number} batch tokens of a whole batch of a prompt
+ * @property {CpuOp[]} batch_ops of such a batch
+ *
+ * @typedef {{op: string, times: number, ms: number, gbps: number, gmacs: number}} CpuOp `gmacs`: 10^9 products of a weight and an activation a second
+ *
  * @typedef {object} GpuStats
  * @property {Record<string, string>} forms which form of each family of kernels runs: "base" needs nothing that a WebGPU need not have
  * @property {"default" | "forced" | "measured" | "remembered"} chosen how they were chosen: by a measurement on this model's weights, or by one of an

@@ -1,33 +1,44 @@
 //! Measuring from JavaScript: a loaded model, or a stand-in with a published one's shapes.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+#[cfg(feature = "webgpu")]
+use serde::Serialize;
+#[cfg(feature = "webgpu")]
 use web_sys::AbortSignal;
 
-use super::{
-    device::adapter_words,
-    host::{EventLoop, WebHost},
-};
+use super::host::WebHost;
+#[cfg(feature = "webgpu")]
+use super::{device::adapter_words, host::EventLoop};
 use crate::{
     Error, Result,
+    backend::cpu::Cpu,
+    bench::{self, CpuReport, Work},
+    generate::Session,
+};
+#[cfg(feature = "webgpu")]
+use crate::{
     backend::{
         KvType,
         gpu::{Gpu, GpuOptions},
     },
-    bench::{self, Report, Shape, Work},
-    generate::Session,
+    bench::{Report, Shape},
     source::web::now_ms,
 };
 
 /// What to run; described in worker.js.
 #[derive(Deserialize)]
 pub(super) struct Request {
+    #[cfg(feature = "webgpu")]
     shape: Option<String>,
     prompt: u32,
     tokens: u32,
     repeats: u32,
+    #[serde(default)]
+    details: bool,
 }
 
 /// What came of it.
+#[cfg(feature = "webgpu")]
 #[derive(Serialize)]
 pub(super) struct Answer {
     model: String,
@@ -39,6 +50,7 @@ pub(super) struct Answer {
 }
 
 /// Bytes done and in all.
+#[cfg(feature = "webgpu")]
 #[derive(Serialize)]
 pub(super) struct Event {
     loaded: u64,
@@ -54,6 +66,7 @@ impl Request {
         }
     }
 
+    #[cfg(feature = "webgpu")]
     fn shape(&self) -> Result<Shape> {
         let name = self.shape.as_deref().unwrap_or("h-micro");
         Shape::from_name(name).ok_or_else(|| Error::InvalidRequest {
@@ -67,11 +80,18 @@ impl Request {
         })
     }
 
+    #[cfg(feature = "webgpu")]
     /// Measures a loaded model; its conversation starts anew afterwards.
     pub(super) async fn loaded(&self, host: &WebHost<'_>, session: &mut Session<Gpu>) -> Result<Report> {
         bench::speed(host, session.sequence_mut(), self.work()).await
     }
 
+    /// Measures a model that was loaded on the CPU; its conversation starts anew afterwards.
+    pub(super) async fn on_cpu(&self, host: &WebHost<'_>, session: &mut Session<Cpu>) -> Result<CpuReport> {
+        bench::cpu_speed(host, session.sequence_mut(), self.work(), self.details).await
+    }
+
+    #[cfg(feature = "webgpu")]
     /// Fills a GPU with random weights and measures it.
     pub(super) async fn stand_in(&self, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Answer> {
         let (event_loop, closed) = (EventLoop::new(), std::cell::Cell::new(false));

@@ -142,6 +142,15 @@ impl KvType {
         }
     }
 
+    /// Memory of 32 elements, over 32.
+    pub(crate) fn bits(self) -> u64 {
+        match self {
+            KvType::F32 => 32,
+            KvType::F16 => 16,
+            KvType::Q8_0 => 9,
+        }
+    }
+
     /// The type of that name.
     pub fn from_name(name: &str) -> Option<KvType> {
         KvType::ALL.into_iter().find(|ty| ty.name() == name)

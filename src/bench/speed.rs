@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Loop, Shape, feed, pace};
+use super::{Loop, Shape, Work, feed, pace, work::median};
 use crate::{
     Error, Result,
     backend::{
@@ -13,17 +13,6 @@ use crate::{
     gguf::HeaderReader,
     model::Loader,
 };
-
-/// What to run.
-#[derive(Debug, Clone, Copy)]
-pub struct Work {
-    /// Tokens of the prompt.
-    pub prompt: u32,
-    /// Tokens written after it.
-    pub tokens: u32,
-    /// Times that both are repeated; the median counts.
-    pub repeats: u32,
-}
 
 /// What came of it. Rates are medians.
 #[derive(Debug, Clone, Serialize)]
@@ -131,13 +120,4 @@ pub async fn speed<H: Host>(host: &H, sequence: &mut Sequence<Gpu>, work: Work) 
         share_of_copy: bytes_per_token.total() as f64 * decode_tps / copy,
         ops,
     })
-}
-
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => values[n / 2],
-        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
-    }
 }

@@ -138,7 +138,7 @@ impl GraniteHybrid {
     }
 
     /// The ops of one pass, in order.
-    pub(super) fn record<B: Backend>(&self, b: &mut B) {
+    pub(crate) fn record<B: Backend>(&self, b: &mut B) {
         let GraniteHybrid {
             x, proj, mixed, hidden, ..
         } = *self;

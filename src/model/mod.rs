@@ -42,6 +42,11 @@ impl<B: Backend> Model<B> {
         self.backend.reset_state(state)
     }
 
+    /// The ops of a pass and what runs them: for measuring.
+    pub(crate) fn parts(&mut self) -> (&GraniteHybrid, &mut B) {
+        (&self.net, &mut self.backend)
+    }
+
     /// Runs `pass.ids` (at most [`Backend::n_ubatch`] of them) on top of `state`; see [`Backend::end`] for what comes back.
     pub async fn forward(&mut self, state: &mut B::State, pass: &Pass<'_>, logits: &mut Vec<f32>) -> Result<Option<u32>> {
         let n_vocab = self.hparams.n_vocab;

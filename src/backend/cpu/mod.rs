@@ -7,6 +7,7 @@
 //!
 //! Results have the same bits for any number of threads, for a token alone as in a batch, and in every build.
 
+mod bandwidth;
 pub mod reference;
 pub mod kernels;
 pub mod rows;
@@ -121,7 +122,6 @@ impl<K: Kernels> CpuBackend<K> {
     }
 
     /// Makes a fresh state one that has seen `n` tokens, of which nothing but zeros is left.
-    #[cfg(feature = "webgpu")]
     pub(crate) fn skip(&self, state: &mut State, n: u32) {
         state.skip(n);
     }

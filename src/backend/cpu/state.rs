@@ -54,7 +54,6 @@ impl State {
     }
 
     /// Appends `n` tokens of zeros.
-    #[cfg(feature = "webgpu")]
     pub(super) fn skip(&mut self, n: u32) {
         let zeros = vec![0.0; self.kv_len];
         for (k, v) in &mut self.kv {
