@@ -391,15 +391,19 @@ test("a load can be aborted, and a freed model says that it is gone", { skip }, 
 test("from IndexedDB with the server stopped", { skip }, async () => {
   await load(DEMO, { backend: "cpu" });
   for (const backend of ["cpu", "webgpu"]) {
-    // The worker and the engine are there before the server goes; then the model comes from storage or not at all.
-    await page.evaluate(async () => {
-      const { EngineWorker } = await import(/** @type {string} */ ("/engine.js"));
-      const api = /** @type {any} */ (window);
-      api.waiting ??= [];
-      const engine = new EngineWorker();
-      await engine.request({ type: "models" });
-      api.waiting.push(engine);
-    });
+    // The worker and its build of the engine are there before the server goes; then the model comes from storage or not at all.
+    await page.evaluate(
+      async ([backend, url]) => {
+        const { EngineWorker } = await import(/** @type {string} */ ("/engine.js"));
+        const api = /** @type {any} */ (window);
+        api.waiting ??= [];
+        const engine = new EngineWorker();
+        await engine.request({ type: "load", options: { url, backend } });
+        await engine.request({ type: "free" });
+        api.waiting.push(engine);
+      },
+      /** @type {const} */ ([backend, new URL(DEMO, server.url).href]),
+    );
     if (backend === "webgpu") await server.close();
   }
   for (const backend of ["cpu", "webgpu"]) {

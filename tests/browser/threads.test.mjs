@@ -162,7 +162,7 @@ for (const { name, what, why } of [
       const { outcrop } = /** @type {any} */ (window);
       const begun = (async () => {
         let told = false;
-        const stream = await outcrop.chat.completions.create({ messages: [{ role: "user", content: "Count down from 60 to 21." }], temperature: 0, stream: true });
+        const stream = await outcrop.chat.completions.create({ messages: [{ role: "user", content: "How do you spell glass?" }], temperature: 0, stream: true }); // it never ends
         for await (const { choices } of stream) {
           if (choices[0].delta.content && !told) {
             told = true;
