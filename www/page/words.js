@@ -152,6 +152,11 @@ const ERRORS = /** @type {any} */ ({
     text: "Your chat is still here: load the model again and go on. If it happens again, memory may be short: choose a smaller model.",
     remedies: ["retry", "models"],
   },
+  threads_failed: {
+    title: "The engine was interrupted",
+    text: "One of its threads stopped while an answer was being written. Your chat is still here: ask again, and it answers on one thread, more slowly.",
+    remedies: ["again", "models"],
+  },
   engine_unavailable: {
     title: "Part of this page could not be loaded",
     text: "The engine did not arrive. Check the connection and try again.",
