@@ -100,10 +100,10 @@ pub struct Head<'a> {
     pub first: usize,
 }
 
-/// The kernels of [`super::Cpu`].
-pub struct Simd;
+/// The kernels of [`super::Cpu`]. `PORTABLE`: the integer ones in plain Rust, whatever the processor has.
+pub struct Simd<const PORTABLE: bool = false>;
 
-impl Kernels for Simd {
+impl<const PORTABLE: bool> Kernels for Simd<PORTABLE> {
     fn is_tiled(ty: GgmlType) -> bool {
         tiles::is_tiled(ty)
     }
@@ -111,7 +111,7 @@ impl Kernels for Simd {
     unsafe fn matmul(w: &Matrix, x: &Inputs, rows: Range<usize>, out: &Output, row: &mut [f32]) {
         if w.tiled {
             // SAFETY: the same contract.
-            return unsafe { int8::matmul(w, x, rows, out) };
+            return unsafe { int8::matmul::<PORTABLE>(w, x, rows, out) };
         }
         let (n_cols, row, x) = (w.n_cols, &mut row[..w.n_cols], x.rows(w.n_cols));
         for r in rows {

@@ -38,6 +38,8 @@ use std::marker::PhantomData;
 pub type Reference = CpuBackend<Plain>;
 /// SIMD kernels.
 pub type Cpu = CpuBackend<Simd>;
+/// The same without this processor's own instructions for the integer kernels: what [`Cpu`] is where they are missing.
+pub type PortableCpu = CpuBackend<Simd<true>>;
 
 /// A CPU backend over one table of kernels.
 pub struct CpuBackend<K> {
@@ -131,7 +133,7 @@ impl<K: Kernels> CpuBackend<K> {
     }
 }
 
-impl Cpu {
+impl<const PORTABLE: bool> CpuBackend<Simd<PORTABLE>> {
     /// As [`Cpu::new`], with activations rounded to 8 bits for the products of [`tiles`].
     pub fn int8(n_ubatch: u32) -> Self {
         Self::with(n_ubatch, true)

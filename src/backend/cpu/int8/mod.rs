@@ -23,25 +23,25 @@ use std::ops::Range;
 ///
 /// # Safety
 /// While it runs, nobody else may have those rows of `out`.
-pub(super) unsafe fn matmul(w: &Matrix, x: &Inputs, rows: Range<usize>, out: &Output) {
+pub(super) unsafe fn matmul<const PORTABLE: bool>(w: &Matrix, x: &Inputs, rows: Range<usize>, out: &Output) {
     // SAFETY: the same contract.
     unsafe {
         match w.ty {
-            GgmlType::Q8_0 => dispatch::<kernels::Q80>(w, x.blocks32(w.n_cols), rows, out),
-            GgmlType::Q4_0 => dispatch::<kernels::Q40>(w, x.blocks32(w.n_cols), rows, out),
-            GgmlType::Q4_K => dispatch::<kernels::Q4K>(w, x.blocks256(w.n_cols), rows, out),
-            GgmlType::Q5_K => dispatch::<kernels::Q5K>(w, x.blocks256(w.n_cols), rows, out),
-            GgmlType::Q6_K => dispatch::<kernels::Q6K>(w, x.blocks256(w.n_cols), rows, out),
+            GgmlType::Q8_0 => dispatch::<kernels::Q80, PORTABLE>(w, x.blocks32(w.n_cols), rows, out),
+            GgmlType::Q4_0 => dispatch::<kernels::Q40, PORTABLE>(w, x.blocks32(w.n_cols), rows, out),
+            GgmlType::Q4_K => dispatch::<kernels::Q4K, PORTABLE>(w, x.blocks256(w.n_cols), rows, out),
+            GgmlType::Q5_K => dispatch::<kernels::Q5K, PORTABLE>(w, x.blocks256(w.n_cols), rows, out),
+            GgmlType::Q6_K => dispatch::<kernels::Q6K, PORTABLE>(w, x.blocks256(w.n_cols), rows, out),
             ty => unreachable!("{ty} is not tiled"),
         }
     }
 }
 
-/// In the best instructions that there are.
+/// In the best instructions that there are; `PORTABLE`: in none of them.
 ///
 /// # Safety
 /// As [`matmul`].
-unsafe fn dispatch<F: Format>(w: &Matrix, xs: &[F::Acts], rows: Range<usize>, out: &Output) {
+unsafe fn dispatch<F: Format, const PORTABLE: bool>(w: &Matrix, xs: &[F::Acts], rows: Range<usize>, out: &Output) {
     let n_blocks = w.n_cols / w.ty.block_len();
     let tile = tiles::ROWS * w.ty.row_bytes(w.n_cols);
     let first = rows.start / tiles::ROWS;
@@ -49,6 +49,9 @@ unsafe fn dispatch<F: Format>(w: &Matrix, xs: &[F::Acts], rows: Range<usize>, ou
     let work = kernels::Work { xs, n_blocks, rows, out };
     // SAFETY: the same contract.
     unsafe {
+        if PORTABLE {
+            return kernels::matmul::<rows::Portable, F>(data, &work);
+        }
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         return kernels::matmul::<wasm::Simd128, F>(data, &work);
         #[cfg(target_arch = "x86_64")]
@@ -130,8 +133,8 @@ mod tests {
         into_new(n_tokens * w.n_rows, w.n_rows, |out| {
             // SAFETY: nobody else has the output.
             unsafe {
-                dispatch::<F>(w, xs, 0..row, out);
-                dispatch::<F>(w, xs, row..w.n_rows, out);
+                dispatch::<F, false>(w, xs, 0..row, out);
+                dispatch::<F, false>(w, xs, row..w.n_rows, out);
             }
         })
     }

@@ -53,10 +53,6 @@ pub(super) trait Rows {
 }
 
 /// Plain arrays: what the others are compared with, and the fallback.
-#[cfg_attr(
-    all(target_arch = "wasm32", target_feature = "simd128"),
-    expect(dead_code, reason = "the oracle of the others")
-)]
 pub(super) struct Portable;
 
 #[expect(clippy::needless_range_loop, reason = "lanes")]
