@@ -123,6 +123,11 @@ const BUILD: &str = if cfg!(target_feature = "relaxed-simd") {
     "base"
 };
 
+/// The engine's memory, which never shrinks.
+fn heap_bytes() -> u64 {
+    core::arch::wasm32::memory_size::<0>() as u64 * 65536
+}
+
 #[wasm_bindgen]
 impl Engine {
     /// Loads a model. `options` and the events given to `on_progress` are described in worker.js, but the backend is named, and threads
@@ -201,7 +206,7 @@ impl Engine {
     /// What runs, where and how fast.
     pub fn stats(&self) -> JsValue {
         let mut stats = self.0.stats.borrow_mut();
-        stats.heap_bytes = core::arch::wasm32::memory_size::<0>() as u64 * 65536;
+        stats.heap_bytes = heap_bytes();
         to_object(&*stats)
     }
 }
@@ -214,12 +219,7 @@ impl Engine {
             let _ = on_progress.call1(&JsValue::NULL, &to_object(&event));
         })
         .await
-        .map_err(|e| {
-            let elsewhere = load::is_the_gpus_fault(&e);
-            let error = to_js(e);
-            let _ = Reflect::set(&error, &"elsewhere".into(), &elsewhere.into());
-            error
-        })?;
+        .map_err(to_js_elsewhere)?;
         Ok(Engine(Rc::new(Inner::new(loaded, url, name))))
     }
 }
@@ -361,16 +361,17 @@ impl Inner {
 }
 
 /// Measures a stand-in for a published model, with random weights; the options and the answer are described in worker.js.
-#[cfg(feature = "webgpu")]
+/// Errors as [`Engine::load`]'s.
 #[wasm_bindgen]
 pub fn bench(options: JsValue, on_progress: Function, signal: AbortSignal) -> Promise {
-    promise(async move {
-        let request = bench::Request::read(options)?;
+    tasks::promise(async move {
+        let request = bench::Request::read(options).map_err(to_js)?;
         let report = request
             .stand_in(&signal, &mut |event| {
                 let _ = on_progress.call1(&JsValue::NULL, &to_object(&event));
             })
-            .await?;
+            .await
+            .map_err(to_js_elsewhere)?;
         Ok(to_object(&report))
     })
 }
@@ -452,4 +453,12 @@ fn to_js(e: Error) -> JsValue {
     let error = js_sys::Error::new(&e.to_string());
     let _ = Reflect::set(&error, &"code".into(), &e.code().into());
     error.into()
+}
+
+/// The same, with `elsewhere: true` if another backend may do better.
+fn to_js_elsewhere(e: Error) -> JsValue {
+    let elsewhere = load::is_the_gpus_fault(&e);
+    let error = to_js(e);
+    let _ = Reflect::set(&error, &"elsewhere".into(), &elsewhere.into());
+    error
 }

@@ -6,11 +6,10 @@
 import { OutcropError, abortReason } from "./errors.js";
 
 /**
- * @typedef {import("./worker.js").Progress} Progress
  * @typedef {import("./worker.js").Response} Response
  *
  * @typedef {object} Hooks
- * @property {(progress: Progress) => void} [onProgress]
+ * @property {(progress: any) => void} [onProgress] a load's `Progress`, or a measurement's `BenchProgress`
  * @property {(text: string) => void} [onDelta]
  * @property {(call: import("./worker.js").ToolCall) => void} [onCall]
  * @property {AbortSignal | null} [signal] sends `abort`; what the worker answers to that still settles the promise
@@ -136,7 +135,7 @@ export class EngineWorker {
     }
     for (const entry of waiting) {
       const { message, begun, reject } = entry;
-      if (message.type === "load") entry.message = alone(message);
+      if (["load", "bench"].includes(message.type)) entry.message = alone(message);
       if (begun) {
         this.#pending.delete(message.id);
         reject(error);

@@ -14,7 +14,8 @@
 //   {type: "encode", id, text}                                                     Uint32Array
 //   {type: "decode", id, ids: Uint32Array}                                         string
 //   {type: "stats",  id}                                                           Stats
-//   {type: "bench",  id, options: BenchOptions} {type: "progress", id, progress}*  BenchReport, or on the CPU CpuBenchReport
+//   {type: "bench",  id, options: BenchOptions} of a shape: {type: "progress", ..     BenchReport, or on the CPU CpuBenchReport
+//                                              .. id, progress: BenchProgress}*
 //   {type: "models", id}                                                           StoredModel[]
 //   {type: "delete", id, model}                model: a StoredModel's id           null
 //   {type: "free",   id}                                                           null
@@ -51,6 +52,8 @@ import { anyBuild, cpuBuild, gpuBuild, lastWords } from "./builds.js";
 import { Lasting, failure } from "./lasting.js";
 
 /**
+ * @typedef {import("./builds.js").Api | import("./builds.js").CpuApi} Api
+ *
  * @typedef {object} LoadOptions
  * @property {string} [url] address of a GGUF, best an absolute one; this or `file`
  * @property {Blob} [file] a GGUF picked by the visitor; it is read where it lies, and not stored
@@ -141,13 +144,27 @@ import { Lasting, failure } from "./lasting.js";
  * @property {number} prompt tokens to read
  * @property {number} tokens tokens to write
  * @property {number} repeats the median of so many runs counts; more than one come after one that does not count
- * @property {boolean} [details] of a model on the CPU: also time a copy and the ops
+ * @property {boolean} [details] on the CPU: also time a copy and the ops
+ * @property {"auto" | "webgpu" | "cpu"} [backend] where the stand-in runs; as in a load, like the two below
+ * @property {number} [threads]
+ * @property {string} [threads_why]
  *
- * @typedef {object} BenchReport
- * @property {string} [model] the shape; this and the three below only with a stand-in
- * @property {string} [adapter]
- * @property {boolean} [software] the adapter computes on the CPU
- * @property {number} [load_ms]
+ * @typedef {{backend: "webgpu" | "cpu", loaded: number, total: number}} BenchProgress bytes of random weights that are on the device
+ *
+ * @typedef {object} StandIn what a report also says of a stand-in
+ * @property {string} model the shape
+ * @property {"webgpu" | "cpu"} backend
+ * @property {string | null} fallback why "auto" took the CPU; null if it did not
+ * @property {number} load_ms
+ * @property {string} adapter on WebGPU
+ * @property {boolean} software on WebGPU: the adapter computes on the CPU
+ * @property {"simd128" | "relaxed-simd"} build on the CPU, as are those below; all as in `Stats`
+ * @property {"int8" | "f32"} activations
+ * @property {number} threads
+ * @property {string | null} threads_why
+ * @property {number} heap_bytes with the stand-in and its state in it
+ *
+ * @typedef {object} BenchReport of a model on a GPU
  * @property {number} prompt
  * @property {number} tokens
  * @property {number} repeats
@@ -164,7 +181,7 @@ import { Lasting, failure } from "./lasting.js";
  * @property {number} share_of_copy bytes moved while decoding, of what the copy moves
  * @property {{op: string, dispatches: number, ms: number, gbps: number}[]} ops of one token
  *
- * @typedef {object} CpuBenchReport of a loaded model on the CPU
+ * @typedef {object} CpuBenchReport of a model on the CPU
  * @property {number} prompt
  * @property {number} tokens
  * @property {number} repeats
@@ -207,7 +224,7 @@ import { Lasting, failure } from "./lasting.js";
  *   | {type: "bench", id: number, options: BenchOptions}
  *   | {type: "stats" | "models" | "free" | "abort", id: number}} Request
  *
- * @typedef {{type: "progress", id: number, progress: Progress}
+ * @typedef {{type: "progress", id: number, progress: Progress | BenchProgress}
  *   | {type: "delta", id: number, text: string}
  *   | {type: "call", id: number, call: ToolCall}
  *   | {type: "result", id: number, value: any}
@@ -227,8 +244,15 @@ const post = (message, transfer = []) => self.postMessage(message, { transfer })
 /** Whether the browser offers a GPU, good or bad. */
 const hasAdapter = async () => Boolean(await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null));
 
-/** Loads a model where it was asked for: "auto" tries the GPU, then the CPU. @type {import("./lasting.js").Make} */
-async function make(options, onProgress, signal) {
+/**
+ * Does something where it was asked for: "auto" tries the GPU, then the CPU.
+ *
+ * @template T
+ * @param {{backend?: string, threads?: number, threads_why?: string, debug?: Debug}} options
+ * @param {(api: Api, where: object) => Promise<T>} task `where`: what stands for these options from then on
+ * @returns {Promise<T>}
+ */
+async function somewhere(options, task) {
   const { backend = "auto" } = options;
   if (!["auto", "webgpu", "cpu"].includes(backend)) {
     throw failure("invalid_request", `backend is ${JSON.stringify(backend)}, it must be "auto", "webgpu" or "cpu"`);
@@ -240,8 +264,7 @@ async function make(options, onProgress, signal) {
     try {
       // The other build is smaller: the one with WebGPU is not fetched in vain.
       if (backend === "auto" && !(await hasAdapter())) throw Object.assign(failure("no_webgpu", "WebGPU is not available: no adapter is offered"), { elsewhere: true });
-      const { Engine } = await gpuBuild();
-      return await Engine.load({ ...options, backend: "webgpu", software: backend === "webgpu", threads: 1 }, onProgress, signal);
+      return await task(await gpuBuild(), { backend: "webgpu", software: backend === "webgpu", threads: 1 });
     } catch (error) {
       if (backend !== "auto" || !(/** @type {any} */ (error)?.elsewhere)) throw error;
       fallback = message(error);
@@ -250,7 +273,12 @@ async function make(options, onProgress, signal) {
   const { api, choice } = await cpuBuild(options);
   const { threads, why: threads_why } = choice;
   const spent_ms = fallback === undefined ? 0 : performance.now() - start;
-  return api.Engine.load({ ...options, backend: "cpu", threads, threads_why, fallback, spent_ms }, onProgress, signal);
+  return task(api, { backend: "cpu", threads, threads_why, fallback, spent_ms });
+}
+
+/** Loads a model. @type {import("./lasting.js").Make} */
+function make(options, onProgress, signal) {
+  return somewhere(options, ({ Engine }, where) => Engine.load({ ...options, ...where }, onProgress, signal));
 }
 
 /** @param {Request} request @param {AbortSignal} signal */
@@ -277,13 +305,11 @@ async function answer(request, signal) {
     case "stats":
       return lasting.stats();
     case "bench": {
-      if (!request.options.shape) {
-        const engine = await lasting.get();
-        if ("bench" in engine) return engine.bench(request.options, signal);
-        throw failure("invalid_request", "the model is on the CPU, and this measures GPUs");
-      }
+      const { options } = request;
+      if (!options.shape) return (await lasting.get()).bench(options, signal);
       lasting.free(); // two models may not fit
-      return (await gpuBuild()).bench(request.options, (/** @type {any} */ progress) => post({ type: "progress", id, progress }), signal);
+      const onProgress = (/** @type {BenchProgress} */ progress) => post({ type: "progress", id, progress });
+      return somewhere(options, (api, where) => api.bench({ ...options, ...where }, onProgress, signal));
     }
     case "models":
       return (await anyBuild()).models();

@@ -1,58 +1,84 @@
 //! Measuring from JavaScript: a loaded model, or a stand-in with a published one's shapes.
 
-use serde::Deserialize;
-#[cfg(feature = "webgpu")]
-use serde::Serialize;
-#[cfg(feature = "webgpu")]
+use serde::{Deserialize, Serialize};
 use web_sys::AbortSignal;
 
-use super::host::WebHost;
 #[cfg(feature = "webgpu")]
-use super::{device::adapter_words, host::EventLoop};
+use super::device::adapter_words;
+use super::{
+    BUILD, heap_bytes,
+    host::{EventLoop, WebHost},
+    load::{Activations, Device, N_UBATCH_CPU, open_cpu},
+};
 use crate::{
     Error, Result,
-    backend::cpu::Cpu,
-    bench::{self, CpuReport, Work},
+    backend::{KvType, cpu::Cpu},
+    bench::{self, CpuReport, Shape, Work},
     generate::Session,
+    source::web::now_ms,
 };
 #[cfg(feature = "webgpu")]
 use crate::{
-    backend::{
-        KvType,
-        gpu::{Gpu, GpuOptions},
-    },
-    bench::{Report, Shape},
-    source::web::now_ms,
+    backend::gpu::{Gpu, GpuOptions},
+    bench::Report,
 };
 
-/// What to run; described in worker.js.
+/// What to run; described in worker.js. Like a load's, the backend is named, and threads have started.
 #[derive(Deserialize)]
 pub(super) struct Request {
-    #[cfg(feature = "webgpu")]
     shape: Option<String>,
     prompt: u32,
     tokens: u32,
     repeats: u32,
     #[serde(default)]
     details: bool,
+    backend: Option<Device>,
+    #[cfg(feature = "webgpu")]
+    #[serde(default)]
+    software: bool,
+    threads: Option<usize>,
+    threads_why: Option<String>,
+    fallback: Option<String>,
 }
 
-/// What came of it.
-#[cfg(feature = "webgpu")]
+/// What came of a stand-in.
 #[derive(Serialize)]
 pub(super) struct Answer {
-    model: String,
-    adapter: String,
-    software: bool,
+    model: &'static str,
+    backend: Device,
+    /// Why this is the CPU although the GPU was welcome.
+    fallback: Option<String>,
     load_ms: f64,
     #[serde(flatten)]
-    report: Report,
+    measured: Measured,
+}
+
+/// What ran, and how fast.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Measured {
+    #[cfg(feature = "webgpu")]
+    Gpu {
+        adapter: String,
+        software: bool,
+        #[serde(flatten)]
+        report: Box<Report>,
+    },
+    Cpu {
+        build: &'static str,
+        activations: Activations,
+        threads: usize,
+        threads_why: Option<String>,
+        heap_bytes: u64,
+        #[serde(flatten)]
+        report: CpuReport,
+    },
 }
 
 /// Bytes done and in all.
-#[cfg(feature = "webgpu")]
 #[derive(Serialize)]
 pub(super) struct Event {
+    backend: Device,
     loaded: u64,
     total: u64,
 }
@@ -66,7 +92,6 @@ impl Request {
         }
     }
 
-    #[cfg(feature = "webgpu")]
     fn shape(&self) -> Result<Shape> {
         let name = self.shape.as_deref().unwrap_or("h-micro");
         Shape::from_name(name).ok_or_else(|| Error::InvalidRequest {
@@ -91,8 +116,7 @@ impl Request {
         bench::cpu_speed(host, session.sequence_mut(), self.work(), self.details).await
     }
 
-    #[cfg(feature = "webgpu")]
-    /// Fills a GPU with random weights and measures it.
+    /// Fills a device with random weights and measures it.
     pub(super) async fn stand_in(&self, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Answer> {
         let (event_loop, closed) = (EventLoop::new(), std::cell::Cell::new(false));
         let host = WebHost {
@@ -100,9 +124,36 @@ impl Request {
             signal: Some(signal),
             closed: &closed,
         };
-        let shape = self.shape()?;
+        let (shape, backend) = (self.shape()?, self.backend.unwrap_or(Device::WebGpu));
+        let mut progress = |loaded, total| {
+            report(Event { backend, loaded, total });
+        };
+        let (load_ms, measured) = match backend {
+            #[cfg(feature = "webgpu")]
+            Device::WebGpu => self.stand_in_on_gpu(&host, shape, &mut progress).await?,
+            #[cfg(not(feature = "webgpu"))]
+            Device::WebGpu => return Err(super::load::no_gpu()),
+            Device::Cpu => self.stand_in_on_cpu(&host, shape, &mut progress).await?,
+        };
+        Ok(Answer {
+            model: shape.name(),
+            backend,
+            fallback: self.fallback.clone(),
+            load_ms,
+            measured,
+        })
+    }
+
+    #[cfg(feature = "webgpu")]
+    async fn stand_in_on_gpu(
+        &self,
+        host: &WebHost<'_>,
+        shape: Shape,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(f64, Measured)> {
         let start = now_ms();
         let gpu = Gpu::new(GpuOptions {
+            allow_software: self.software,
             timestamps: true,
             ..GpuOptions::default()
         })
@@ -110,19 +161,48 @@ impl Request {
         let (name, software) = (gpu.info().name.clone(), gpu.info().software);
         let adapter = adapter_words().await.unwrap_or(name);
         let n_ctx = self.prompt + self.tokens.max(48) + 1;
-        let mut sequence = bench::stand_in(&host, gpu, shape, n_ctx, KvType::F16, |loaded, total| {
-            report(Event { loaded, total });
-        })
-        .await?;
+        let mut sequence = bench::stand_in(host, gpu, shape, n_ctx, KvType::F16, progress).await?;
         let load_ms = now_ms() - start;
-        let measured = bench::speed(&host, &mut sequence, self.work()).await;
+        let report = bench::speed(host, &mut sequence, self.work()).await;
         sequence.lend().0.backend.destroy();
-        Ok(Answer {
-            model: shape.name().into(),
-            adapter,
-            software,
+        let report = Box::new(report?);
+        Ok((
             load_ms,
-            report: measured?,
-        })
+            Measured::Gpu {
+                adapter,
+                software,
+                report,
+            },
+        ))
+    }
+
+    async fn stand_in_on_cpu(
+        &self,
+        host: &WebHost<'_>,
+        shape: Shape,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(f64, Measured)> {
+        let start = now_ms();
+        let activations = Activations::default();
+        let cpu = open_cpu(self.threads.unwrap_or(1), activations)?;
+        let threads = cpu.n_threads();
+        // Room for the batch that is timed op by op, which begins in the middle of the answer.
+        let n_ctx = self.prompt + self.tokens + N_UBATCH_CPU;
+        let mut sequence = bench::stand_in(host, cpu, shape, n_ctx, KvType::default(), progress).await?;
+        let load_ms = now_ms() - start;
+        // Before the copy that is measured takes some, which is no part of the engine.
+        let heap_bytes = heap_bytes();
+        let report = bench::cpu_speed(host, &mut sequence, self.work(), self.details).await?;
+        Ok((
+            load_ms,
+            Measured::Cpu {
+                build: BUILD,
+                activations,
+                threads,
+                threads_why: self.threads_why.clone(),
+                heap_bytes,
+                report,
+            },
+        ))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use web_sys::AbortSignal;
 
 #[cfg(feature = "webgpu")]
@@ -31,7 +31,7 @@ use crate::{
 pub(crate) type GpuStats = ();
 
 /// Where a model runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Device {
     WebGpu,
@@ -135,7 +135,7 @@ const N_CTX_GPU: u32 = 16384;
 const N_CTX_CPU: u32 = 8192;
 
 /// Tokens in a pass on the CPU: enough to use a weight many times once it is read, few enough that a stop button is heard soon.
-const N_UBATCH_CPU: u32 = 32;
+pub(super) const N_UBATCH_CPU: u32 = 32;
 
 /// Loads a model.
 ///
@@ -162,14 +162,21 @@ async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnM
     Ok(loaded)
 }
 
-async fn load_cpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
-    let pool = Pool::new(request.threads)?;
-    let cpu = match request.activations {
+/// The CPU, nothing on it yet; helpers for its threads have started.
+///
+/// # Errors
+/// As [`Pool::new`].
+pub(super) fn open_cpu(threads: usize, activations: Activations) -> Result<Cpu> {
+    let cpu = match activations {
         Activations::Int8 => Cpu::int8(N_UBATCH_CPU),
         Activations::F32 => Cpu::new(N_UBATCH_CPU),
     };
-    let threads = pool.n_threads();
-    let cpu = cpu.with_pool(pool);
+    Ok(cpu.with_pool(Pool::new(threads)?))
+}
+
+async fn load_cpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    let cpu = open_cpu(request.threads, request.activations)?;
+    let threads = cpu.n_threads();
     let mut loaded = load_on(
         cpu,
         Device::Cpu,
@@ -194,10 +201,15 @@ async fn load_cpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMu
 }
 
 #[cfg(not(feature = "webgpu"))]
-async fn load_gpu(_: &Request, _: &AbortSignal, _: &mut dyn FnMut(Event)) -> Result<Loaded> {
-    Err(Error::NoGpu {
+pub(super) fn no_gpu() -> Error {
+    Error::NoGpu {
         what: "this build has none of it".into(),
-    })
+    }
+}
+
+#[cfg(not(feature = "webgpu"))]
+async fn load_gpu(_: &Request, _: &AbortSignal, _: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    Err(no_gpu())
 }
 
 #[cfg(feature = "webgpu")]

@@ -12,6 +12,7 @@ mod plan;
 mod shape;
 #[cfg(feature = "webgpu")]
 mod speed;
+mod stand_in;
 mod weights;
 mod work;
 
@@ -22,6 +23,7 @@ pub use pace::{Loop, token_loop};
 pub use plan::{Plan, plan};
 pub use shape::Shape;
 #[cfg(feature = "webgpu")]
-pub use speed::{Report, speed, stand_in};
+pub use speed::{Report, speed};
+pub use stand_in::stand_in;
 pub use weights::{Feed, feed};
 pub use work::Work;

@@ -2,16 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Loop, Shape, Work, feed, pace, work::median};
+use super::{Loop, Work, pace, work::median};
 use crate::{
-    Error, Result,
-    backend::{
-        KvType,
-        gpu::{Gpu, OpTime, Traffic},
-    },
+    Result,
+    backend::gpu::{Gpu, OpTime, Traffic},
     generate::{Host, Sequence, Timer},
-    gguf::HeaderReader,
-    model::Loader,
 };
 
 /// What came of it. Rates are medians.
@@ -44,38 +39,10 @@ pub struct Report {
     pub ops: Vec<OpTime>,
 }
 
-/// A stand-in for a published model on `gpu`: random weights, no tokenizer. `progress` is told bytes done and bytes in all.
-///
-/// # Errors
-/// What the device says; [`Error::Aborted`] if the host cancels.
-pub async fn stand_in<H: Host>(
-    host: &H,
-    gpu: Gpu,
-    shape: Shape,
-    n_ctx: u32,
-    kv: KvType,
-    mut progress: impl FnMut(u64, u64),
-) -> Result<Sequence<Gpu>> {
-    let mut reader = HeaderReader::new(None);
-    let gguf = reader.push(&shape.header())?.ok_or_else(|| reader.finish())?;
-    let end = gguf.end();
-    let mut loader = Loader::new(&gguf, gpu)?;
-    let mut weights = feed(&gguf);
-    while let Some((offset, bytes)) = weights.next() {
-        loader.push(offset, bytes)?;
-        progress(offset + bytes.len() as u64, end);
-        host.breathe().await;
-        if host.cancelled() {
-            return Err(Error::Aborted);
-        }
-    }
-    Sequence::new(loader.finish().await?, n_ctx, kv)
-}
-
 /// Runs the work. The sequence is empty afterwards.
 ///
 /// # Errors
-/// [`Error::ContextFull`] if the work does not fit, what the device says, [`Error::Aborted`] if the host cancels.
+/// [`crate::Error::ContextFull`] if the work does not fit, what the device says, [`crate::Error::Aborted`] if the host cancels.
 pub async fn speed<H: Host>(host: &H, sequence: &mut Sequence<Gpu>, work: Work) -> Result<Report> {
     let Work { prompt, tokens, repeats } = work;
     let (prompt, tokens, repeats) = (prompt.max(1), tokens.max(2), repeats.max(1));

@@ -31,7 +31,7 @@ try {
   const report = await page.evaluate(run, {
     url: model ? `${server.url}bench/${encodeURIComponent(path.basename(model))}` : null,
     options: {
-      ...(model ? {} : { shape: values.shape }),
+      ...(model ? {} : { shape: values.shape, backend: /** @type {const} */ ('webgpu') }),
       prompt: Number(values.prompt),
       tokens: Number(values.tokens),
       repeats: Number(values.repeats),
@@ -47,7 +47,7 @@ try {
 /**
  * Runs in the page.
  * @param {{ url: string | null, options: import('../../www/worker.js').BenchOptions }} work
- * @returns {Promise<import('../../www/worker.js').BenchReport & { backend: string }>}
+ * @returns {Promise<import('../../www/worker.js').BenchReport & { backend: string, model: string, adapter: string }>}
  */
 async function run({ url, options }) {
   /** @type {typeof import('../../www/engine.js')} */
@@ -56,7 +56,7 @@ async function run({ url, options }) {
   const loaded = url && (await worker.request({ type: 'load', options: { url, backend: 'webgpu', kv: 'f16' } }));
   const report = await worker.request({ type: 'bench', options });
   const about = loaded ? { model: loaded.model.name, adapter: loaded.adapter, load_ms: loaded.load.total_ms } : {};
-  return { backend: 'Chromium', ...about, ...report };
+  return { ...about, ...report, backend: 'Chromium' };
 }
 
 /** @param {Awaited<ReturnType<typeof run>>} r */

@@ -3,7 +3,12 @@
 
 import { EngineWorker } from "../engine.js";
 
-/** @typedef {import("../worker.js").BenchReport} Report */
+/**
+ * @typedef {import("../worker.js").StandIn & import("../worker.js").BenchReport} GpuReport
+ * @typedef {import("../worker.js").StandIn & import("../worker.js").CpuBenchReport} CpuReport
+ * @typedef {GpuReport | CpuReport} Report
+ * @typedef {{caption: string, head: string[], rows: string[][]}} Table the first column is text, the others are numbers
+ */
 
 /** @template {HTMLElement} T @param {string} id @param {new () => T} type */
 function element(id, type) {
@@ -25,61 +30,127 @@ let last = null;
 /** @param {number} n @param {number} [digits] */
 const number = (n, digits = 1) => n.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: digits });
 
+/** @param {Report} r @returns {r is CpuReport} */
+const isOnCpu = (r) => r.backend === "cpu";
+
 /** What a report says in a few lines: [name, value]. @param {Report} r @returns {[string, string][]} */
 function figures(r) {
-  const { weights, state, kv, activations } = r.bytes_per_token;
   return [
-    ["GPU", `${r.adapter ?? "unnamed"}${r.software ? " (computes on the CPU)" : ""}`],
+    ...(isOnCpu(r) ? cpu(r) : gpu(r)),
     ["Model", `${r.model}, random weights`],
     ["Reading", `${number(r.prefill_tps)} tokens/s (prompt of ${r.prompt})`],
     ["Writing", `${number(r.decode_tps)} tokens/s (${r.tokens} tokens)`],
-    ["A token moves", `${number((weights + state + kv + activations) / 1e6)} MB in ${r.dispatches_per_token} dispatches`],
-    ["This GPU copies", `${number(r.copy_gbps)} GB/s; writing reaches ${number(r.share_of_copy * 100)} % of that`],
-    ["Filling the GPU took", `${number((r.load_ms ?? 0) / 1000)} s`],
+    ["A token moves", isOnCpu(r) ? megabytes(r.bytes_per_token) : `${megabytes(sum(Object.values(r.bytes_per_token)))} in ${r.dispatches_per_token} dispatches`],
+    [`This ${isOnCpu(r) ? "CPU" : "GPU"} copies`, `${number(r.copy_gbps)} GB/s; writing reaches ${number(r.share_of_copy * 100)} % of that`],
+    ["Filling the memory took", `${number(r.load_ms / 1000)} s`],
+    ...(isOnCpu(r) ? [/** @type {[string, string]} */ (["The engine's memory", megabytes(r.heap_bytes)])] : []),
   ];
 }
 
-/** Rows of the table of steps. @param {Report} r @returns {string[][]} */
-function steps(r) {
-  const all = r.ops.reduce((sum, op) => sum + op.ms, 0);
-  return r.ops.map((op) => [op.op, `${op.dispatches}`, number(op.ms, 3), number((op.ms / all) * 100), number(op.gbps)]);
+/** @param {number[]} list */
+const sum = (list) => list.reduce((a, b) => a + b, 0);
+/** @param {number} bytes */
+const megabytes = (bytes) => `${number(bytes / 1e6)} MB`;
+
+/** @param {GpuReport} r @returns {[string, string][]} */
+const gpu = (r) => [["GPU", `${r.adapter}${r.software ? " (computes on the CPU)" : ""}`]];
+
+/** @param {CpuReport} r @returns {[string, string][]} */
+function cpu(r) {
+  const build = { simd128: "WebAssembly with SIMD", "relaxed-simd": "WebAssembly with relaxed SIMD and threads" }[r.build];
+  const threads = `${r.threads}${r.threads_why ? `: ${r.threads_why}` : ""}`;
+  return [
+    ["Ran on", `the CPU${r.fallback ? `: ${r.fallback}` : ""}`],
+    ["Threads", threads],
+    ["Build", `${build}, ${r.activations === "int8" ? "8-bit" : "32-bit"} activations`],
+  ];
+}
+
+/** Where the time goes. @param {Report} r @returns {Table[]} */
+function tables(r) {
+  const token = "Where a token's time goes";
+  const head = ["Step", "Times", "ms", "%", "GB/s"];
+  if (isOnCpu(r)) {
+    return [
+      { caption: token, head: [...head, "GMAC/s"], rows: steps(r.ops) },
+      { caption: `Where the time of ${r.batch} tokens of a prompt goes`, head: [...head, "GMAC/s"], rows: steps(r.batch_ops) },
+    ];
+  }
+  return [{ caption: token, head, rows: steps(r.ops.map(({ dispatches, ...op }) => ({ ...op, times: dispatches }))) }];
+}
+
+/** @param {{op: string, times: number, ms: number, gbps: number, gmacs?: number}[]} ops @returns {string[][]} */
+function steps(ops) {
+  const all = sum(ops.map((op) => op.ms));
+  return ops.map(({ op, times, ms, gbps, gmacs }) => [
+    op,
+    `${times}`,
+    number(ms, 3),
+    number((ms / all) * 100),
+    number(gbps),
+    ...(gmacs === undefined ? [] : [gmacs ? number(gmacs) : ""]), // a mixer has no weights
+  ]);
 }
 
 /** @param {Report & {date: string, browser: string}} r */
 function markdown(r) {
+  const row = (/** @type {string[]} */ cells) => `| ${cells.join(" | ")} |`;
   const lines = [...figures(r), ["Browser", r.browser], ["Date", r.date]].map(([name, value]) => `- ${name}: ${value}`);
-  const rows = steps(r).map((row) => `| ${row.join(" | ")} |`);
-  return [...lines, "", "| step | times | ms | % | GB/s |", "|---|--:|--:|--:|--:|", ...rows, ""].join("\n");
+  for (const { caption, head, rows } of tables(r)) {
+    lines.push("", `${caption}:`, "", row(head), row(head.map((_, i) => (i ? "--:" : "---"))), ...rows.map(row));
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+/** @template {keyof HTMLElementTagNameMap} T @param {T} tag @param {...(string | Node)} children */
+function make(tag, ...children) {
+  const made = document.createElement(tag);
+  made.append(...children);
+  return made;
+}
+
+/** @param {Table} table */
+function tableOf({ caption, head, rows }) {
+  const heads = head.map((text) => {
+    const th = make("th", text);
+    th.scope = "col";
+    return th;
+  });
+  const body = rows.map((row) => make("tr", ...row.map((text) => make("td", text))));
+  return make("table", make("caption", caption), make("thead", make("tr", ...heads)), make("tbody", ...body));
 }
 
 /** @param {Report} r */
 function show(r) {
-  element("figures", HTMLDListElement).replaceChildren(
-    ...figures(r).flatMap(([name, value]) => {
-      const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
-      dt.textContent = name;
-      dd.textContent = value;
-      return [dt, dd];
-    }),
-  );
-  element("ops", HTMLTableSectionElement).replaceChildren(
-    ...steps(r).map((row) => {
-      const tr = document.createElement("tr");
-      tr.replaceChildren(
-        ...row.map((text) => {
-          const td = document.createElement("td");
-          td.textContent = text;
-          return td;
-        }),
-      );
-      return tr;
-    }),
-  );
+  element("figures", HTMLDListElement).replaceChildren(...figures(r).flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
+  element("tables", HTMLDivElement).replaceChildren(...tables(r).map(tableOf));
   result.hidden = false;
 }
 
 /** @param {string} id */
 const value = (id) => element(id, HTMLInputElement).valueAsNumber;
+
+const where = element("where", HTMLSelectElement);
+const threads = element("threads", HTMLInputElement);
+/** Tokens to read and to write that take seconds, not minutes, unless the visitor chose others. */
+const usual = { prompt: { gpu: 512, cpu: 128 }, tokens: { gpu: 128, cpu: 32 } };
+/** @type {Set<EventTarget | null>} */
+const chosen = new Set();
+
+function suit() {
+  const device = where.value === "cpu" ? "cpu" : "gpu";
+  const label = threads.parentElement;
+  if (label) label.hidden = device === "gpu";
+  for (const [id, values] of Object.entries(usual)) {
+    const input = element(id, HTMLInputElement);
+    if (!chosen.has(input)) input.value = `${values[device]}`;
+  }
+}
+where.addEventListener("change", suit);
+for (const id of Object.keys(usual)) element(id, HTMLInputElement).addEventListener("input", (event) => chosen.add(event.target));
+// Without a GPU, the CPU is what there is to measure.
+if (!navigator.gpu) where.value = "cpu";
+suit();
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -90,7 +161,7 @@ form.addEventListener("submit", async (event) => {
   stop.hidden = progress.hidden = false;
   result.hidden = true;
   progress.removeAttribute("value");
-  status.textContent = "Looking for a GPU";
+  status.textContent = where.value === "cpu" ? "Starting" : "Looking for a GPU";
   const worker = new EngineWorker();
   try {
     /** @type {Report} */
@@ -102,15 +173,20 @@ form.addEventListener("submit", async (event) => {
           prompt: value("prompt"),
           tokens: value("tokens"),
           repeats: value("repeats"),
+          backend: where.value,
+          ...(where.value === "cpu" && threads.value ? { threads: threads.valueAsNumber } : {}),
+          details: true,
         },
       },
       {
         signal: controller.signal,
-        onProgress: ({ loaded, total }) => {
-          progress.max = total ?? 1;
+        onProgress: (/** @type {import("../worker.js").BenchProgress} */ { backend, loaded, total }) => {
+          progress.max = total;
           progress.value = loaded;
           const whole = loaded === total;
-          status.textContent = whole ? "Measuring" : `Filling the GPU: ${number(loaded / 1e6, 0)} of ${number((total ?? 0) / 1e6, 0)} MB`;
+          const device = backend === "cpu" ? "CPU" : "GPU";
+          const filling = `Filling the ${device}'s memory: ${number(loaded / 1e6, 0)} of ${number(total / 1e6, 0)} MB`;
+          status.textContent = whole ? `Measuring the ${device}` : filling;
           if (whole) progress.removeAttribute("value");
         },
       },
