@@ -214,6 +214,13 @@ pub trait Backend {
 
     // ---- loading: declare everything from the header, then feed bytes as they arrive ----
 
+    /// Told how many bytes of weights there will be, before the first is declared.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] if they can never fit.
+    fn expect(&mut self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
     /// Reserves a weight matrix. `name` is for errors.
     fn matrix(&mut self, name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat>;
     /// Reserves a small f32 parameter. Those of one layer are declared in a row, in one fixed order.

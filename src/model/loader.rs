@@ -108,6 +108,8 @@ impl<B: Backend> Loader<B> {
     /// Checks the header and reserves the whole model on `backend`.
     pub fn new(gguf: &Gguf, mut backend: B) -> Result<Self> {
         let hparams = Hparams::from_gguf(gguf)?;
+        // A model that can never fit is refused before the half of it that does has taken all memory.
+        backend.expect(gguf.tensors.iter().fold(0, |bytes: u64, t| bytes.saturating_add(t.size)))?;
         let mut declare = Declare {
             gguf,
             backend: &mut backend,

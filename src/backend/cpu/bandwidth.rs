@@ -18,8 +18,8 @@ impl<K> CpuBackend<K> {
     /// # Errors
     /// [`crate::Error::OutOfMemory`]: it needs 128 MiB.
     pub fn copy_bandwidth(&mut self, now_ms: &dyn Fn() -> f64) -> Result<f64> {
-        let mut from: Vec<f32> = zeroed(FLOATS, "a copy to measure")?;
-        let mut to: Vec<f32> = zeroed(FLOATS, "a copy to measure")?;
+        let mut from: Vec<f32> = zeroed(FLOATS as u64, "a copy to measure")?;
+        let mut to: Vec<f32> = zeroed(FLOATS as u64, "a copy to measure")?;
         let mut least = f64::INFINITY;
         // One more than counts: the first takes the pages.
         for run in 0..=COPIES {

@@ -23,13 +23,14 @@ impl Matrix {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(super) fn new(ty: GgmlType, n_rows: usize, n_cols: usize, tiled: bool) -> Result<Matrix> {
-        let rows = n_rows.next_multiple_of(if tiled { tiles::ROWS } else { 1 });
+        let rows = (n_rows as u64).next_multiple_of(if tiled { tiles::ROWS as u64 } else { 1 });
+        let row_bytes = (n_cols / ty.block_len()) as u64 * ty.block_bytes() as u64;
         Ok(Matrix {
             ty,
             n_rows,
             n_cols,
             tiled,
-            data: zeroed(rows * ty.row_bytes(n_cols), "weights")?,
+            data: zeroed(rows.saturating_mul(row_bytes), "weights")?,
         })
     }
 
@@ -73,13 +74,22 @@ impl Matrix {
     }
 }
 
-/// A zeroed vector, or an error where the allocator would have aborted.
-pub(super) fn zeroed<T: Clone + Default>(len: usize, what: &'static str) -> Result<Vec<T>> {
+/// A zeroed vector, or an error where the allocator would have aborted. `len`: such a product may be more than a `usize` holds.
+pub(super) fn zeroed<T: Clone + Default>(len: u64, what: &'static str) -> Result<Vec<T>> {
     let mut v = Vec::new();
-    v.try_reserve_exact(len).map_err(|_| Error::OutOfMemory {
-        what,
-        bytes: (len * size_of::<T>()) as u64,
-    })?;
-    v.resize(len, T::default());
+    room(&mut v, len, what)?;
+    v.resize(len as usize, T::default());
     Ok(v)
+}
+
+/// Lets a vector grow to `len` elements without asking for memory again, or an error where the allocator would have aborted.
+pub(super) fn room<T>(v: &mut Vec<T>, len: u64, what: &'static str) -> Result<()> {
+    let more = usize::try_from(len).map(|len| len.saturating_sub(v.len()));
+    match more.map(|more| v.try_reserve_exact(more)) {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(Error::OutOfMemory {
+            what,
+            bytes: len.saturating_mul(size_of::<T>() as u64),
+        }),
+    }
 }

@@ -13,6 +13,14 @@ use crate::backend::{Attention, Buf, Mamba};
 const CHUNK: usize = 16;
 
 impl<K: Kernels> CpuBackend<K> {
+    /// Floats that the mixers' scratch takes at most, in a pass that ends with token `seen`: whatever columns it holds, B and C and a head
+    /// of them, come from activations.
+    pub(super) fn most_work(&self, seen: usize) -> u64 {
+        // In steps of a factor of two, lest every token asks for a little more.
+        let a_thread = (CHUNK * self.most_cols).max(seen.next_power_of_two() + self.most_cols);
+        a_thread as u64 * self.pool.n_threads() as u64
+    }
+
     /// See [`crate::backend::Backend::mamba_mix`].
     ///
     /// A participant takes some heads through all tokens, so their state stays in its cache. B and C belong to all heads: each

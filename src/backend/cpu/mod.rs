@@ -23,11 +23,11 @@ pub mod int8;
 pub mod tiles;
 
 use super::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want};
-use crate::{Result, gguf::GgmlType};
+use crate::{Error, Result, gguf::GgmlType};
 pub use kernels::{Kernels, Simd};
 pub use kv::Kv;
 pub use matrix::Matrix;
-use matrix::zeroed;
+use matrix::{room, zeroed};
 pub use pool::Pool;
 use products::Inputs;
 pub use reference::Plain;
@@ -59,6 +59,10 @@ pub struct CpuBackend<K> {
     work: Vec<f32>,
     /// A tile or a row of blocks on its way into or out of `mats`.
     bytes: Vec<u8>,
+    /// Rows of the tallest matrix, at least those of a head.
+    most_rows: usize,
+    /// Columns of the widest activations.
+    most_cols: usize,
     // the pass in progress
     live: State,
     ids: Vec<u32>,
@@ -86,6 +90,8 @@ impl<K: Kernels> CpuBackend<K> {
             row: Vec::new(),
             work: Vec::new(),
             bytes: Vec::new(),
+            most_rows: 0,
+            most_cols: 0,
             live: State::default(),
             ids: Vec::new(),
             want: Want::Nothing,
@@ -140,16 +146,18 @@ impl<const PORTABLE: bool> CpuBackend<Simd<PORTABLE>> {
     }
 }
 
-/// Makes scratch at least `len` long, in the middle of a pass.
+/// Makes scratch at least `len` long, in the middle of a pass, within what [`Backend::begin`] made room for.
 fn grow(v: &mut Vec<f32>, len: usize) {
+    debug_assert!(len <= v.capacity(), "no room was made for {len} floats of scratch");
     if v.len() < len {
         v.resize(len, 0.0);
     }
 }
 
 /// Makes scratch at least `len` long, while loading.
-fn reserve(v: &mut Vec<f32>, len: usize) -> Result<()> {
-    if v.len() < len {
+fn reserve<T: Clone + Default>(v: &mut Vec<T>, len: u64) -> Result<()> {
+    if (v.len() as u64) < len {
+        *v = Vec::new(); // before there are two of them
         *v = zeroed(len, "activations")?;
     }
     Ok(())
@@ -158,16 +166,32 @@ fn reserve(v: &mut Vec<f32>, len: usize) -> Result<()> {
 impl<K: Kernels> Backend for CpuBackend<K> {
     type State = State;
 
+    fn expect(&mut self, bytes: u64) -> Result<()> {
+        match usize::try_from(bytes) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::OutOfMemory { what: "weights", bytes }),
+        }
+    }
+
     fn matrix(&mut self, _name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat> {
         let id = self.mats.len() as u32;
         let tiled = self.int8 && K::is_tiled(ty);
-        reserve(&mut self.row, n_cols as usize * self.pool.n_threads())?;
+        reserve(&mut self.row, u64::from(n_cols) * self.pool.n_threads() as u64)?;
+        if tiled {
+            self.inputs.reserve(ty, self.n_ubatch as u64, u64::from(n_cols))?;
+        }
+        room(
+            &mut self.bytes,
+            tiles::ROWS as u64 * ty.row_bytes(n_cols as usize) as u64,
+            "weights",
+        )?;
+        self.most_rows = self.most_rows.max(n_rows as usize);
         self.mats.push(Matrix::new(ty, n_rows as usize, n_cols as usize, tiled)?);
         Ok(Mat { id, n_rows, n_cols, ty })
     }
 
     fn vector(&mut self, _name: &str, len: u32) -> Result<Vector> {
-        self.vectors.push(zeroed(len as usize, "weights")?);
+        self.vectors.push(zeroed(u64::from(len), "weights")?);
         Ok(Vector {
             id: self.vectors.len() as u32 - 1,
             len,
@@ -175,10 +199,11 @@ impl<K: Kernels> Backend for CpuBackend<K> {
     }
 
     fn buffer(&mut self, n_cols: u32) -> Result<Buf> {
-        let len = self.n_ubatch * n_cols as usize;
+        let len = self.n_ubatch as u64 * u64::from(n_cols);
         self.bufs.push(zeroed(len, "activations")?);
         reserve(&mut self.inputs.floats, len)?;
         reserve(&mut self.product, len)?;
+        self.most_cols = self.most_cols.max(n_cols as usize);
         Ok(Buf {
             id: self.bufs.len() as u32 - 1,
             n_cols,
@@ -213,6 +238,14 @@ impl<K: Kernels> Backend for CpuBackend<K> {
     }
 
     fn begin(&mut self, state: &mut State, pass: &Pass) -> Result<bool> {
+        let n_rows = match pass.want {
+            Want::Nothing | Want::Chosen(_) => 0,
+            Want::Token | Want::Logits => 1,
+            Want::AllLogits => pass.ids.len(),
+        };
+        room(&mut self.logits, n_rows as u64 * self.most_rows as u64, "logits")?;
+        let work = self.most_work(pass.pos as usize + pass.ids.len());
+        room(&mut self.work, work, "activations")?;
         state.make_room(pass.pos as usize, pass.ids.len())?;
         self.live = std::mem::take(state);
         self.ids.clear();
@@ -261,6 +294,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
             Want::Token => reference::argmax(&self.logits).map(Some),
             Want::Logits | Want::AllLogits => {
                 logits.clear();
+                room(logits, self.logits.len() as u64, "logits")?;
                 logits.extend_from_slice(&self.logits);
                 Ok(None)
             }

@@ -6,10 +6,12 @@ use super::{
     kernels::Kernels,
     matrix::Matrix,
     pool::Pool,
+    reserve,
     share::{Shared, part, part_of_units},
     tiles,
 };
 use crate::{
+    Result,
     backend::{Buf, Mat, Norm, Want},
     gguf::GgmlType,
 };
@@ -41,6 +43,17 @@ impl Inputs {
         &self.blocks32[..self.n * n_cols / 32]
     }
 
+    /// Room for `n` rows rounded for a matrix of type `ty`.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(super) fn reserve(&mut self, ty: GgmlType, n: u64, n_cols: u64) -> Result<()> {
+        match ty {
+            GgmlType::Q8_0 | GgmlType::Q4_0 => reserve(&mut self.blocks32, n * n_cols / 32),
+            _ => reserve(&mut self.blocks256, n * n_cols / 256),
+        }
+    }
+
     /// Rows that `fill` writes, rounded for the types that `ws` have.
     fn prepare<'a>(
         &mut self,
@@ -61,8 +74,8 @@ impl Inputs {
         let rows = Shared::new(&mut self.floats[..n * n_cols]);
         let n256 = if k { n_cols / 256 } else { 0 };
         let n32 = if simple { n_cols / 32 } else { 0 };
-        let blocks256 = Shared::new(room(&mut self.blocks256, n * n256, Block256::ZERO));
-        let blocks32 = Shared::new(room(&mut self.blocks32, n * n32, Block32::ZERO));
+        let blocks256 = Shared::new(&mut self.blocks256[..n * n256]);
+        let blocks32 = Shared::new(&mut self.blocks32[..n * n32]);
         for_tokens(pool, n, |t| {
             // SAFETY: a token has its own parts.
             let (row, q256, q32) = unsafe {
@@ -81,14 +94,6 @@ impl Inputs {
             }
         });
     }
-}
-
-/// The first `n` of a scratch that grows and never shrinks.
-fn room<T: Copy>(v: &mut Vec<T>, n: usize, zero: T) -> &mut [T] {
-    if v.len() < n {
-        v.resize(n, zero);
-    }
-    &mut v[..n]
 }
 
 /// `f(t)` for every token, split by token. One alone is not worth waking anybody for.
@@ -232,7 +237,7 @@ impl<K: Kernels> CpuBackend<K> {
         };
         self.prepare_normed(x, norm, first, n, &[head]);
         let (mat, inputs) = (&self.mats[head.id as usize], &self.inputs);
-        self.logits.resize(n * mat.n_rows, 0.0);
+        self.logits.resize(n * mat.n_rows, 0.0); // there is room: `begin`
         let out = Output {
             y: Shared::new(&mut self.logits),
             stride: mat.n_rows,

@@ -17,7 +17,11 @@ pub struct State {
 
 impl State {
     pub(super) fn new(shape: &StateShape) -> Result<State> {
-        let layer = |n: u32, len: u32| (0..n).map(|_| zeroed(len as usize, "the state")).collect::<Result<Vec<_>>>();
+        let layer = |n: u32, len: u32| {
+            (0..n)
+                .map(|_| zeroed(u64::from(len), "the state"))
+                .collect::<Result<Vec<_>>>()
+        };
         let kv = || Kv::new(shape.kv_type, shape.kv_len);
         Ok(State {
             conv: layer(shape.n_recurrent, shape.conv_len)?,

@@ -32,6 +32,18 @@ pub struct Block32 {
     pub d: f32,
 }
 
+impl Default for Block256 {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl Default for Block32 {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
 impl Block256 {
     /// All zeros.
     pub const ZERO: Block256 = Block256 {
