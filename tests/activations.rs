@@ -3,9 +3,8 @@
 mod common;
 
 use common::oracle::Oracle;
-use outcrop::Result;
-use outcrop::backend::{Attention, Backend, Buf, KvType, Mamba, Mat, Norm, Pass, StateShape, Vector, Want, cpu};
-use outcrop::gguf::GgmlType;
+use outcrop::backend::{Attention, Backend, Buf, KvType, Mat, Norm, Pass, Want, cpu};
+use outcrop::{Result, forward};
 
 /// The reference backend, writing down what each op leaves behind under ggml's names.
 struct Probe {
@@ -26,33 +25,8 @@ impl Probe {
 
 impl Backend for Probe {
     type State = cpu::State;
-    fn matrix(&mut self, name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat> {
-        self.inner.matrix(name, ty, n_rows, n_cols)
-    }
-    fn vector(&mut self, name: &str, len: u32) -> Result<Vector> {
-        self.inner.vector(name, len)
-    }
-    fn buffer(&mut self, n_cols: u32) -> Result<Buf> {
-        self.inner.buffer(n_cols)
-    }
-    fn write_matrix(&mut self, w: Mat, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.inner.write_matrix(w, offset, bytes)
-    }
-    fn write_vector(&mut self, v: Vector, values: &[f32]) -> Result<()> {
-        self.inner.write_vector(v, values)
-    }
-    async fn finish_loading(&mut self) -> Result<()> {
-        self.inner.finish_loading().await
-    }
-    fn new_state(&mut self, shape: &StateShape) -> Result<cpu::State> {
-        self.inner.new_state(shape)
-    }
-    fn reset_state(&mut self, state: &mut cpu::State) -> Result<()> {
-        self.inner.reset_state(state)
-    }
-    fn n_ubatch(&self) -> u32 {
-        self.inner.n_ubatch()
-    }
+    forward!(loading state n_ubatch mamba_mix swiglu pick end);
+
     fn begin(&mut self, state: &mut cpu::State, pass: &Pass) -> Result<bool> {
         (self.n, self.layer, self.in_mixer) = (pass.ids.len(), 0, true);
         self.inner.begin(state, pass)
@@ -70,9 +44,6 @@ impl Backend for Probe {
             self.note(format!("Vcur-{}", self.layer), y, q + k, v);
         }
     }
-    fn mamba_mix(&mut self, p: Buf, m: &Mamba, y: Buf) {
-        self.inner.mamba_mix(p, m, y);
-    }
     fn attend(&mut self, qkv: Buf, a: &Attention, y: Buf) {
         self.inner.attend(qkv, a, y);
         self.note(format!("kqv_out-{}", self.layer), y, 0, (a.n_head * a.d_head) as usize);
@@ -83,15 +54,6 @@ impl Backend for Probe {
         self.note(format!("{name}-{}", self.layer), x, 0, x.n_cols as usize);
         self.layer += usize::from(!self.in_mixer);
         self.in_mixer = !self.in_mixer;
-    }
-    fn swiglu(&mut self, x: Buf, norm: Norm, gate: Mat, up: Mat, h: Buf) {
-        self.inner.swiglu(x, norm, gate, up, h);
-    }
-    fn pick(&mut self, x: Buf, norm: Norm, head: Mat, logit_scale: f32) {
-        self.inner.pick(x, norm, head, logit_scale);
-    }
-    async fn end(&mut self, state: &mut cpu::State, pass: &Pass<'_>, logits: &mut Vec<f32>) -> Result<Option<u32>> {
-        self.inner.end(state, pass, logits).await
     }
 }
 

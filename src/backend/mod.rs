@@ -13,6 +13,7 @@ pub mod cpu;
 #[cfg(feature = "webgpu")]
 pub mod gpu;
 mod choice;
+mod forward;
 
 pub use choice::{Choice, Likely, MOST_LIKELY, Made};
 

@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::{Work, work::median};
 use crate::{
     Result,
-    backend::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Vector, Want, cpu::Cpu},
+    backend::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Want, cpu::Cpu},
+    forward,
     generate::{Host, Sequence, Timer},
-    gguf::GgmlType,
 };
 
 /// What came of it. Rates are medians.
@@ -238,40 +238,7 @@ impl Timed<'_> {
 
 impl Backend for Timed<'_> {
     type State = <Cpu as Backend>::State;
-
-    fn matrix(&mut self, name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat> {
-        self.inner.matrix(name, ty, n_rows, n_cols)
-    }
-    fn vector(&mut self, name: &str, len: u32) -> Result<Vector> {
-        self.inner.vector(name, len)
-    }
-    fn buffer(&mut self, n_cols: u32) -> Result<Buf> {
-        self.inner.buffer(n_cols)
-    }
-    fn write_matrix(&mut self, w: Mat, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.inner.write_matrix(w, offset, bytes)
-    }
-    fn write_vector(&mut self, v: Vector, values: &[f32]) -> Result<()> {
-        self.inner.write_vector(v, values)
-    }
-    async fn finish_loading(&mut self) -> Result<()> {
-        self.inner.finish_loading().await
-    }
-    fn new_state(&mut self, shape: &StateShape) -> Result<Self::State> {
-        self.inner.new_state(shape)
-    }
-    fn reset_state(&mut self, state: &mut Self::State) -> Result<()> {
-        self.inner.reset_state(state)
-    }
-    fn n_ubatch(&self) -> u32 {
-        self.inner.n_ubatch()
-    }
-    fn begin(&mut self, state: &mut Self::State, pass: &Pass) -> Result<bool> {
-        self.inner.begin(state, pass)
-    }
-    async fn end(&mut self, state: &mut Self::State, pass: &Pass<'_>, logits: &mut Vec<f32>) -> Result<Option<u32>> {
-        self.inner.end(state, pass, logits).await
-    }
+    forward!(loading state pass);
 
     fn embed(&mut self, table: Mat, scale: f32, x: Buf) {
         let bytes = table.ty.row_bytes(table.n_cols as usize) as u64 * self.n;
