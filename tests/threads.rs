@@ -28,6 +28,34 @@ fn hash<B: Backend>(oracle: &Oracle, name: &str, backend: B, kv: KvType, passes:
     hash.finish()
 }
 
+/// Between two passes, the second as if there had been but one pool.
+#[test]
+fn another_pool_in_the_middle() {
+    let oracle = Oracle::open();
+    for int8 in [true, false] {
+        let run = |pools: [usize; 3]| {
+            let cpu = if int8 { Cpu::int8(32) } else { Cpu::new(32) };
+            let mut model = oracle.load("tiny-64-Q4_K_M", cpu, 1 << 20);
+            let mut state = model.new_state(128, KvType::F32).expect("state");
+            let mut all = Vec::new();
+            for (i, n) in pools.into_iter().enumerate() {
+                let backend = std::mem::replace(&mut model.backend, Cpu::new(1));
+                model.backend = backend.with_pool(Pool::new(n).expect("threads"));
+                let pass = Pass {
+                    ids: &oracle.ids[20 * i..][..20],
+                    pos: 20 * i as u32,
+                    want: Want::Logits,
+                };
+                let mut logits = Vec::new();
+                pollster::block_on(model.forward(&mut state, &pass, &mut logits)).expect("forward");
+                all.extend(logits.iter().map(|l| l.to_bits()));
+            }
+            all
+        };
+        assert_eq!(run([1, 4, 2]), run([1, 1, 1]), "8 bits: {int8}");
+    }
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let oracle = Oracle::open();

@@ -61,7 +61,7 @@ pub struct CpuBackend<K> {
     bytes: Vec<u8>,
     /// Rows of the tallest matrix, at least those of a head.
     most_rows: usize,
-    /// Columns of the widest activations.
+    /// Columns of the widest activations, and of the widest matrix.
     most_cols: usize,
     // the pass in progress
     live: State,
@@ -100,9 +100,8 @@ impl<K: Kernels> CpuBackend<K> {
         }
     }
 
-    /// The same, its passes split over `pool`. Before anything is declared.
+    /// The same, its next passes split over `pool`.
     pub fn with_pool(mut self, pool: Pool) -> Self {
-        debug_assert!(self.mats.is_empty(), "scratch is made for the pool's threads");
         self.pool = pool;
         self
     }
@@ -154,7 +153,7 @@ fn grow(v: &mut Vec<f32>, len: usize) {
     }
 }
 
-/// Makes scratch at least `len` long, while loading.
+/// Makes scratch at least `len` long, while loading or before a pass.
 fn reserve<T: Clone + Default>(v: &mut Vec<T>, len: u64) -> Result<()> {
     if (v.len() as u64) < len {
         *v = Vec::new(); // before there are two of them
@@ -176,7 +175,6 @@ impl<K: Kernels> Backend for CpuBackend<K> {
     fn matrix(&mut self, _name: &str, ty: GgmlType, n_rows: u32, n_cols: u32) -> Result<Mat> {
         let id = self.mats.len() as u32;
         let tiled = self.int8 && K::is_tiled(ty);
-        reserve(&mut self.row, u64::from(n_cols) * self.pool.n_threads() as u64)?;
         if tiled {
             self.inputs.reserve(ty, self.n_ubatch as u64, u64::from(n_cols))?;
         }
@@ -186,6 +184,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
             "weights",
         )?;
         self.most_rows = self.most_rows.max(n_rows as usize);
+        self.most_cols = self.most_cols.max(n_cols as usize);
         self.mats.push(Matrix::new(ty, n_rows as usize, n_cols as usize, tiled)?);
         Ok(Mat { id, n_rows, n_cols, ty })
     }
@@ -244,6 +243,7 @@ impl<K: Kernels> Backend for CpuBackend<K> {
             Want::AllLogits => pass.ids.len(),
         };
         room(&mut self.logits, n_rows as u64 * self.most_rows as u64, "logits")?;
+        reserve(&mut self.row, self.most_cols as u64 * self.pool.n_threads() as u64)?;
         let work = self.most_work(pass.pos as usize + pass.ids.len());
         room(&mut self.work, work, "activations")?;
         state.make_room(pass.pos as usize, pass.ids.len())?;
