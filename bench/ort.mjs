@@ -9,10 +9,10 @@
 // onnxruntime-web comes in two builds with WebGPU kernels of their own: `webgpu` (its C++ provider) and `all` (the older one, in
 // JavaScript). Neither is the faster at every size, so the means are against whichever is, shape by shape.
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { findBrowser, launchChromium, startServer } from '../tests/browser/harness.mjs';
+import { median, needChromium, writeJson } from '../tests/browser/bench-options.mjs';
+import { launchChromium, startServer } from '../tests/browser/harness.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -49,16 +49,11 @@ function dispatches() {
 }
 
 /** @param {number[]} list */
-const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
-/** @param {number[]} list */
 const geomean = (list) => Math.exp(list.reduce((sum, v) => sum + Math.log(v), 0) / list.length);
 /** @param {number} v @param {number} digits */
 const round = (v, digits) => Number(v.toPrecision(digits));
 
-if (!findBrowser('chromium')) {
-  console.log('SKIPPED: no chromium found (install it, or set CHROMIUM to its path)');
-  process.exit(process.env.CI ? 1 : 0);
-}
+needChromium();
 const made = dispatches();
 const server = await startServer({ mounts: { '/bench/': folder('.'), '/ort/': folder('../node_modules/onnxruntime-web/dist') } });
 const browser = await launchChromium();
@@ -127,5 +122,5 @@ console.log(`ratio: onnxruntime-web's time over ours, medians of ${values.rounds
 console.table(rows);
 console.log('Geometric means over the shapes, against the faster build');
 console.table(means);
-if (values.json) writeFileSync(values.json, `${JSON.stringify({ adapter, rounds: Number(values.rounds), rows, means }, null, 2)}\n`);
+writeJson(values.json, { adapter, rounds: Number(values.rounds), rows, means });
 process.exit(failed ? 1 : 0);

@@ -6,32 +6,16 @@
 // of the medians. Ours is given as many tokens as wllama makes of its prompt's words.
 //
 // The profile is a persistent one: an incognito context has too little storage for wllama's copy of a large model.
-import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { findBrowser, launchChromium, startServer } from '../tests/browser/harness.mjs';
+import { cpuOptions, median, needChromium, writeJson } from '../tests/browser/bench-options.mjs';
+import { launchChromium, startServer } from '../tests/browser/harness.mjs';
 
-const { values } = parseArgs({
-  options: {
-    model: { type: 'string', default: 'target/h-350m.gguf' },
-    threads: { type: 'string', default: '1,2' },
-    prompt: { type: 'string', default: '128' },
-    tokens: { type: 'string', default: '24' },
-    repeats: { type: 'string', default: '5' },
-    json: { type: 'string' },
-  },
-});
-if (!findBrowser('chromium')) {
-  console.log('SKIPPED: no chromium found (install it, or set CHROMIUM to its path)');
-  process.exit(process.env.CI ? 1 : 0);
-}
+const { prompt: words, tokens, repeats, ...options } = cpuOptions();
+needChromium();
 
 const folder = (/** @type {string} */ name) => fileURLToPath(new URL(name, import.meta.url));
-const model = path.resolve(values.model);
-const [words, tokens, repeats] = [values.prompt, values.tokens, values.repeats].map(Number);
-/** @param {number[]} list */
-const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1];
+const model = path.resolve(options.model);
 /** @typedef {{ prompt: number, prefill_tps: number, tokens: number, decode_tps: number }} Speed */
 const NAMES = /** @type {const} */ (['ours', 'wllama']);
 
@@ -84,7 +68,7 @@ const server = await startServer({
 });
 const results = [];
 try {
-  for (const threads of values.threads.split(',').map(Number)) results.push(await compare(server.url, threads));
+  for (const threads of options.threads) results.push(await compare(server.url, threads));
 } finally {
   await server.close();
 }
@@ -104,4 +88,4 @@ console.table(
     'load wllama, s': +(wllama.load_ms / 1000).toFixed(1),
   })),
 );
-if (values.json) writeFileSync(values.json, `${JSON.stringify({ model: path.basename(model), results }, null, 2)}\n`);
+writeJson(options.json, { model: path.basename(model), results });

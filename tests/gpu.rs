@@ -5,7 +5,7 @@ mod common;
 use common::tiny::{D, Tiny};
 use outcrop::Error;
 use outcrop::backend::gpu::{Gpu, GpuOptions};
-use outcrop::backend::{Backend, KvType, StateShape, Want};
+use outcrop::backend::{Backend, StateShape, Want};
 use outcrop::gguf::GgmlType;
 
 const VOCAB: usize = 9000; // more than two workgroups of the argmax take
@@ -109,13 +109,10 @@ fn shapes_that_cannot_run_are_refused_at_load() {
         );
     }
     let huge = StateShape {
-        n_recurrent: 0,
-        conv_len: 0,
-        ssm_len: 0,
         n_attention: 1,
         kv_len: 512,
-        kv_type: KvType::F32,
         n_ctx: 1 << 20,
+        ..StateShape::default()
     };
     assert!(matches!(gpu.new_state(&huge), Err(Error::OutOfMemory { .. })));
 }

@@ -158,8 +158,8 @@ impl KvType {
     }
 }
 
-/// Sizes of a sequence's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Sizes of a sequence's state. By default it is without layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StateShape {
     /// Recurrent layers.
     pub n_recurrent: u32,

@@ -3,11 +3,11 @@
 //   node tests/browser/bench-cpu.mjs --model M.gguf [--threads 1,2] [--prompt 128] [--tokens 24] [--repeats 5] [--json FILE]
 //
 // A browser of its own for each number of threads: peaks never go down again.
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { findBrowser, launchChromium, startServer } from './harness.mjs';
+import { cpuOptions, needChromium, writeJson } from './bench-options.mjs';
+import { launchChromium, startServer } from './harness.mjs';
 
 /**
  * Most memory that a renderer among this process's descendants ever had resident, bytes; null where the system does not tell.
@@ -121,25 +121,12 @@ function show(r) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({
-    options: {
-      model: { type: 'string', default: 'target/h-350m.gguf' },
-      threads: { type: 'string', default: '1,2' },
-      prompt: { type: 'string', default: '128' },
-      tokens: { type: 'string', default: '24' },
-      repeats: { type: 'string', default: '5' },
-      json: { type: 'string' },
-    },
-  });
-  if (!findBrowser('chromium')) {
-    console.log('SKIPPED: no chromium found (install it, or set CHROMIUM to its path)');
-    process.exit(process.env.CI ? 1 : 0);
-  }
-  const options = { prompt: Number(values.prompt), tokens: Number(values.tokens), repeats: Number(values.repeats) };
+  const { model, threads: counts, json, ...options } = cpuOptions();
+  needChromium();
   /** @type {Awaited<ReturnType<typeof measure>>[]} */
   const results = [];
-  for (const threads of values.threads.split(',').map(Number)) {
-    const report = await measure(values.model, threads, options);
+  for (const threads of counts) {
+    const report = await measure(model, threads, options);
     // One thread where two were asked for is the first measurement again.
     if (results.some((other) => other.threads === report.threads && other.build === report.build)) {
       console.log(`\n${threads} threads: there is only ${report.threads}${report.threads_why ? `, ${report.threads_why}` : ''}`);
@@ -153,5 +140,5 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const scaling = (/** @type {'prefill_tps' | 'decode_tps'} */ key) => (two[key] / one[key]).toFixed(2);
     console.log(`\n2 threads over 1: prefill ${scaling('prefill_tps')}, decode ${scaling('decode_tps')}`);
   }
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
+  writeJson(json, results);
 }

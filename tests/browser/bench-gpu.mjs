@@ -2,10 +2,10 @@
 //
 // The engine's worker is asked as bench.html asks it. The adapter's name goes with the numbers: on a machine without a graphics card it
 // is a software one, and they say nothing about a real one.
-import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { findBrowser, launchChromium, startServer } from './harness.mjs';
+import { needChromium, writeJson } from './bench-options.mjs';
+import { launchChromium, startServer } from './harness.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -17,10 +17,7 @@ const { values } = parseArgs({
     json: { type: 'string' },
   },
 });
-if (!findBrowser('chromium')) {
-  console.log('SKIPPED: no chromium found (install it, or set CHROMIUM to its path)');
-  process.exit(0);
-}
+needChromium();
 
 const model = values.model && path.resolve(values.model);
 const server = await startServer({ mounts: model ? { '/bench/': path.dirname(model) } : {} });
@@ -38,7 +35,7 @@ try {
     },
   });
   show(report);
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
+  writeJson(values.json, report);
 } finally {
   await browser.close();
   await server.close();

@@ -1,10 +1,10 @@
 // A large model in Chromium on the GPU: cold load, a short answer, then a warm start with the server stopped, and what memory it took.
 //
 //   node tests/browser/full-size.mjs M.gguf [--tokens 4] [--json FILE]
-import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { writeJson } from './bench-options.mjs';
 import { launchChromium, startServer } from './harness.mjs';
 import { watchHeap } from './heap.mjs';
 
@@ -82,7 +82,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   });
   const result = await fullSize(positionals[0], Number(values.tokens));
   console.log(JSON.stringify(result, null, 2));
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(result, null, 2)}\n`);
+  writeJson(values.json, result);
   const js = result.js.used + result.js.backing;
   if (result.heap_bytes > LIMITS.heap || js > LIMITS.js) {
     console.error(`too much memory: the engine ${result.heap_bytes}, JavaScript ${js} bytes`);

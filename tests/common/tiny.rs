@@ -3,7 +3,7 @@
 use super::blocks;
 use outcrop::Error;
 use outcrop::backend::gpu::{Gpu, State};
-use outcrop::backend::{Backend, Buf, KvType, Mat, Norm, Pass, StateShape, Want};
+use outcrop::backend::{Backend, Buf, Mat, Norm, Pass, StateShape, Want};
 use outcrop::gguf::GgmlType;
 
 /// Columns of the head.
@@ -45,13 +45,8 @@ impl Tiny {
         pollster::block_on(gpu.finish_loading()).unwrap();
         let state = gpu
             .new_state(&StateShape {
-                n_recurrent: 0,
-                conv_len: 0,
-                ssm_len: 0,
-                n_attention: 0,
-                kv_len: 0,
-                kv_type: KvType::F32,
                 n_ctx,
+                ..StateShape::default()
             })
             .unwrap();
         Tiny {

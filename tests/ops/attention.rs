@@ -14,7 +14,7 @@ fn attention_layers() {
         kv,
     };
     let attend = |n_head, n_head_kv, d_head| stored(n_head, n_head_kv, d_head, KvType::F32);
-    let mut cases: Vec<Case> = [
+    let layers = [
         attend(4, 1, 64),
         attend(8, 2, 32),
         attend(3, 3, 4),
@@ -28,16 +28,11 @@ fn attention_layers() {
         // Rows of 36 and 4 elements: the last block is short.
         stored(6, 3, 12, KvType::Q8_0),
         stored(2, 1, 4, KvType::Q8_0),
-    ]
-    .map(|op| case(0, op))
-    .into();
-    for case in &mut cases {
-        case.passes = vec![1, 1, 5, 48, 1, 48, 48, 48, 48, 33, 1, 1];
-        case.shown = case.passes.len();
-    }
+    ];
+    let passes = [1, 1, 5, 48, 1, 48, 48, 48, 48, 33, 1, 1];
     // Each key/value head by itself from the 60th key on.
     let apart = GpuOptions { far: 60, ..defaults() };
-    check(&cases, UBATCH, &[defaults(), apart]);
+    check(&mixers(layers, &passes), UBATCH, &[defaults(), apart]);
 }
 
 /// Past 1024 and 2048 tokens the cache moves to larger buffers, and a single token's context is split over workgroups.

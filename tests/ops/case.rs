@@ -177,13 +177,8 @@ pub struct Show {
 pub fn declare<B: Backend>(net: &mut Net<B>, case: &Case) -> (Steps, Show, StateShape) {
     let d = case.n_cols;
     let mut shape = StateShape {
-        n_recurrent: 0,
-        conv_len: 0,
-        ssm_len: 0,
-        n_attention: 0,
-        kv_len: 0,
-        kv_type: KvType::F32,
         n_ctx: case.passes.iter().sum::<usize>() as u32,
+        ..StateShape::default()
     };
     let (steps, out, width) = match &case.op {
         Op::Embed { ty } => {

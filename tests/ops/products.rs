@@ -5,29 +5,29 @@ use outcrop::backend::cpu;
 use outcrop::backend::gpu::{Forms, GpuOptions, MatmulForm, MatvecForm};
 use outcrop::gguf::GgmlType;
 
+fn normed(n_cols: usize, mats: &[(GgmlType, usize)]) -> Case {
+    case(n_cols, Op::NormMatmul { mats: mats.to_vec() })
+}
+
+fn added(n_cols: usize, ty: GgmlType, n_rows: usize) -> Case {
+    case(n_cols, Op::MatmulAdd { ty, n_rows })
+}
+
+fn gated(n_cols: usize, [gate, up]: [GgmlType; 2], n_ff: usize) -> Case {
+    case(n_cols, Op::Swiglu { gate, up, n_ff })
+}
+
 #[test]
 fn products_of_every_type() {
     let mut cases = Vec::new();
     for ty in GgmlType::ALL {
         cases.push(case(768, Op::Embed { ty }));
-        cases.push(case(256, Op::NormMatmul { mats: vec![(ty, 37)] }));
-        cases.push(case(256, Op::NormMatmul { mats: vec![(ty, 1)] }));
+        cases.push(normed(256, &[(ty, 37)]));
+        cases.push(normed(256, &[(ty, 1)]));
         // Three of a type are one dispatch, like q, k and v.
-        cases.push(case(
-            768,
-            Op::NormMatmul {
-                mats: vec![(ty, 100), (ty, 9), (ty, 37)],
-            },
-        ));
-        cases.push(case(256, Op::MatmulAdd { ty, n_rows: 96 }));
-        cases.push(case(
-            256,
-            Op::Swiglu {
-                gate: ty,
-                up: ty,
-                n_ff: 100,
-            },
-        ));
+        cases.push(normed(768, &[(ty, 100), (ty, 9), (ty, 37)]));
+        cases.push(added(256, ty, 96));
+        cases.push(gated(256, [ty, ty], 100));
     }
     check(&cases, UBATCH, &[defaults()]);
 }
@@ -52,29 +52,17 @@ fn one_token_in_every_form() {
     use GgmlType::*;
     let mut cases = Vec::new();
     for ty in GgmlType::ALL {
-        cases.push(case(
-            768,
-            Op::NormMatmul {
-                mats: vec![(ty, 100), (ty, 9), (ty, 37)],
-            },
-        ));
-        cases.push(case(1536, Op::MatmulAdd { ty, n_rows: 33 }));
-        cases.push(case(
-            256,
-            Op::Swiglu {
-                gate: ty,
-                up: ty,
-                n_ff: 100,
-            },
-        ));
+        cases.push(normed(768, &[(ty, 100), (ty, 9), (ty, 37)]));
+        cases.push(added(1536, ty, 33));
+        cases.push(gated(256, [ty, ty], 100));
     }
     for ty in [Q4_0, Q8_0, Q4_K, Q6_K] {
-        cases.push(case(2048, Op::NormMatmul { mats: vec![(ty, 1)] }));
-        cases.push(case(4096, Op::MatmulAdd { ty, n_rows: 65 }));
-        cases.push(case(8448, Op::MatmulAdd { ty, n_rows: 17 }));
+        cases.push(normed(2048, &[(ty, 1)]));
+        cases.push(added(4096, ty, 65));
+        cases.push(added(8448, ty, 17));
     }
     for n_cols in [32, 96, 1120] {
-        cases.push(case(n_cols, Op::NormMatmul { mats: vec![(Q5_1, 41)] }));
+        cases.push(normed(n_cols, &[(Q5_1, 41)]));
     }
     for case in &mut cases {
         (case.passes, case.shown) = (vec![1, 1, 1], 3);
@@ -96,56 +84,17 @@ fn one_token_in_every_form() {
 fn mixed_types_and_many_slabs() {
     use GgmlType::*;
     let cases = [
-        case(
-            256,
-            Op::NormMatmul {
-                mats: vec![(Q4_K, 64), (Q4_K, 37), (Q6_K, 37)],
-            },
-        ),
-        case(
-            256,
-            Op::NormMatmul {
-                mats: vec![(Q8_0, 5), (Q5_K, 5), (Q8_0, 5), (F16, 5)],
-            },
-        ),
-        case(
-            256,
-            Op::NormMatmul {
-                mats: vec![(Q4_0, 3); 6],
-            },
-        ),
-        case(
-            256,
-            Op::Swiglu {
-                gate: Q4_K,
-                up: Q6_K,
-                n_ff: 37,
-            },
-        ),
-        case(
-            768,
-            Op::Swiglu {
-                gate: F32,
-                up: F32,
-                n_ff: 130,
-            },
-        ),
-        case(
-            768,
-            Op::NormMatmul {
-                mats: vec![(F32, 130), (F16, 130)],
-            },
-        ),
+        normed(256, &[(Q4_K, 64), (Q4_K, 37), (Q6_K, 37)]),
+        normed(256, &[(Q8_0, 5), (Q5_K, 5), (Q8_0, 5), (F16, 5)]),
+        normed(256, &[(Q4_0, 3); 6]),
+        gated(256, [Q4_K, Q6_K], 37),
+        gated(768, [F32, F32], 130),
+        normed(768, &[(F32, 130), (F16, 130)]),
         case(768, Op::Embed { ty: F32 }),
-        case(768, Op::MatmulAdd { ty: F16, n_rows: 160 }),
+        added(768, F16, 160),
         // Rows of 32-blocks that are no multiple of 256, and an odd number of blocks.
-        case(
-            96,
-            Op::NormMatmul {
-                mats: vec![(Q8_0, 7), (Q8_0, 3)],
-            },
-        ),
-        case(96, Op::MatmulAdd { ty: Q4_0, n_rows: 32 }),
+        normed(96, &[(Q8_0, 7), (Q8_0, 3)]),
+        added(96, Q4_0, 32),
         case(32, Op::Embed { ty: Q5_0 }),
     ];
     check(&cases, UBATCH, &[small_bindings(), GpuOptions::default()]);
@@ -157,24 +106,17 @@ fn forms_of_batches() {
     let mut cases = Vec::new();
     for (i, ty) in GgmlType::ALL.into_iter().enumerate() {
         let ops = [
-            Op::NormMatmul {
-                mats: vec![(ty, 100), (ty, 9), (ty, 150)],
-            },
-            Op::MatmulAdd { ty, n_rows: 160 },
-            Op::Swiglu {
-                gate: ty,
-                up: ty,
-                n_ff: 100,
-            },
+            normed(256, &[(ty, 100), (ty, 9), (ty, 150)]),
+            added(256, ty, 160),
+            gated(256, [ty, ty], 100),
         ];
         // All of one type, one of the others in turn: a pipeline takes a while to make.
         let all = ty == GgmlType::Q4_K;
         let ops = ops.into_iter().enumerate().filter(|(j, _)| all || i % 3 == *j);
-        cases.extend(ops.map(|(_, op)| Case {
-            op,
-            n_cols: 256,
+        cases.extend(ops.map(|(_, case)| Case {
             passes: vec![3, 13, 17, 64, 65, 130],
             shown: 6,
+            ..case
         }));
     }
     let forms = [MatmulForm::Base, MatmulForm::Serial, MatmulForm::F16].map(|matmul| GpuOptions {

@@ -207,3 +207,14 @@ pub fn case(n_cols: usize, op: Op) -> Case {
         passes,
     }
 }
+
+/// A case for each mixer, over passes that are all looked at.
+pub fn mixers(ops: impl IntoIterator<Item = Op>, passes: &[usize]) -> Vec<Case> {
+    let of = |op| Case {
+        op,
+        n_cols: 0,
+        passes: passes.to_vec(),
+        shown: passes.len(),
+    };
+    ops.into_iter().map(of).collect()
+}

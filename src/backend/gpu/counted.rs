@@ -154,14 +154,20 @@ impl Counter<'_> {
     }
 }
 
-/// One round of the kernel's loop over the chunks of 32 columns, a thread's; and the threads of a workgroup.
-fn chunk_of(kernel: Kernel) -> (Work, u32) {
+/// The kernel's shader, with its constants in it.
+fn module(kernel: Kernel) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(&kernel.source()).expect("valid WGSL");
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
     let info = validator.validate(&module).expect("a valid module");
     let values = kernel.constants().into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
     let (module, info) =
         naga::back::pipeline_constants::process_overrides(&module, &info, None, &values).expect("valid constants");
+    (module.into_owned(), info.into_owned())
+}
+
+/// One round of the kernel's loop over the chunks of 32 columns, a thread's; and the threads of a workgroup.
+fn chunk_of(kernel: Kernel) -> (Work, u32) {
+    let (module, info) = module(kernel);
     let counter = Counter {
         module: &module,
         info: &info,

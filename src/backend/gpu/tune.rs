@@ -13,10 +13,7 @@ use super::{
     record::Recorder,
     step::{Bind, Step},
 };
-use crate::{
-    Result,
-    backend::{KvType, StateShape},
-};
+use crate::{Result, backend::StateShape};
 
 /// Milliseconds that all of it may take.
 const BUDGET_MS: f64 = 1500.0;
@@ -86,13 +83,8 @@ impl Gpu {
             return Ok(tuning);
         }
         let state = self.make_state(&StateShape {
-            n_recurrent: 0,
-            conv_len: 0,
-            ssm_len: 0,
-            n_attention: 0,
-            kv_len: 0,
-            kv_type: KvType::F32,
             n_ctx: 1,
+            ..StateShape::default()
         })?;
         let mut best = first;
         let many = MANY.min(self.tables.n_ubatch);

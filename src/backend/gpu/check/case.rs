@@ -139,13 +139,9 @@ impl Cases {
     /// A state with a layer for each case that needs one.
     pub(super) fn shape(&self, kv_type: KvType, n_ctx: u32) -> StateShape {
         let mut shape = StateShape {
-            n_recurrent: 0,
-            conv_len: 0,
-            ssm_len: 0,
-            n_attention: 0,
-            kv_len: 0,
             kv_type,
             n_ctx,
+            ..StateShape::default()
         };
         for case in &self.list {
             match *case {

@@ -33,12 +33,7 @@ fn matvec(form: MatvecForm, ty: GgmlType, n_chunks: u32) -> Work {
         ..Default::default()
     };
     let kernel = Kernel::Matvec(ty, form, shape);
-    let module = naga::front::wgsl::parse_str(&kernel.source()).expect("valid WGSL");
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
-    let info = validator.validate(&module).expect("a valid module");
-    let values = kernel.constants().into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
-    let (module, info) =
-        naga::back::pipeline_constants::process_overrides(&module, &info, None, &values).expect("valid constants");
+    let (module, info) = module(kernel);
     let lanes = constant(kernel, "LANES");
     let counter = |otherwise| Counter {
         module: &module,
