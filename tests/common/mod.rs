@@ -3,7 +3,9 @@
 
 pub mod demo;
 pub mod blocks;
+pub mod chat;
 pub mod gpu;
 pub mod oracle;
+pub mod sampling;
 pub mod tiny;
 pub mod watched;
