@@ -5,7 +5,7 @@
 
 /** Where composed shaders pass through `mutated_shader`. */
 export const hook = {
-  file: "src/backend/gpu/pipelines.rs",
+  file: "src/backend/gpu/kernels.rs",
   from: "out.push_str(piece)",
   to: "out.push_str(&crate::mutated_shader(piece))",
 };

@@ -3,10 +3,7 @@
 //! What a model dispatches follows from its header, so its kernels need not wait for the last byte: they are compiled by a thread, or
 //! in a browser by `createComputePipelineAsync`, which neither the worker nor the browser's GPU process waits for.
 
-use super::{
-    fault::Scopes,
-    pipelines::{Kernel, Pipeline},
-};
+use super::{fault::Scopes, kernels::Kernel, pipelines::Pipeline};
 use crate::Result;
 
 pub(super) use place::Ahead;

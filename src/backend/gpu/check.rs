@@ -15,7 +15,7 @@ use super::{
     ahead::Ahead,
     fault::gpu_error,
     forms::{MatmulForm, MatvecForm},
-    pipelines::Kernel,
+    kernels::Kernel,
 };
 use crate::{
     Error, Result,

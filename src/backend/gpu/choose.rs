@@ -3,7 +3,7 @@
 use super::{
     Gpu,
     decode::TAPE,
-    pipelines::Kernel,
+    kernels::Kernel,
     step::{Bind, Grid, Step},
     uniforms,
 };

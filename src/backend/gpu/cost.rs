@@ -5,8 +5,8 @@
 
 use super::{
     choose::WORK_HEAD,
+    kernels::{Access, Kernel},
     pace::Pace,
-    pipelines::{Access, Kernel},
     record::{Recorder, Tables},
     step::{Bind, CHUNK, Grid, Step},
     uniforms,

@@ -5,7 +5,7 @@ mod matvec;
 
 use super::{
     forms::{MatmulForm, Shape},
-    pipelines::Kernel,
+    kernels::Kernel,
 };
 use crate::gguf::GgmlType;
 use naga::{AddressSpace, BinaryOperator, Block, Expression, Function, Handle, Literal, Module, Statement, valid::*};

@@ -5,7 +5,7 @@
 //! only a measurement on that device can say. A *shape* is what all dispatches of a kernel have in common and a compiler can use:
 //! lengths unroll loops, flags fold branches. It goes into the shader as pipeline constants (WGSL `override`).
 
-use super::pipelines::Kernel;
+use super::kernels::Kernel;
 use crate::gguf::GgmlType;
 
 /// How a matrix is multiplied by one vector.

@@ -3,7 +3,7 @@
 use super::{
     GpuOptions,
     cost::{Account, Cost},
-    pipelines::{Kernel, Shader},
+    kernels::{Kernel, Shader},
     record::{Recorder, Tables},
     step::Class,
     weights,

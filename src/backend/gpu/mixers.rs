@@ -1,7 +1,7 @@
 //! The steps of the two mixers, Mamba-2 and attention. See record.rs.
 
 use super::{
-    pipelines::{Kernel, SSD_QUADS},
+    kernels::{Kernel, SSD_QUADS},
     record::{Recorder, Tables},
     step::{Bind, CHUNK, Class, Grid, QUERIES, SPANS},
     uniforms,

@@ -5,7 +5,7 @@
 //! the speed of the passes before it. What is cut is a list of steps, never a step.
 
 use super::{
-    pipelines::Kernel,
+    kernels::Kernel,
     step::{CHUNK, Step},
     uniforms,
 };

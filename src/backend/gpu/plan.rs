@@ -4,8 +4,9 @@ use super::{
     Gpu, State,
     cost::Account,
     fault::Scopes,
+    kernels::{RUN, STEP},
     pace::Pace,
-    pipelines::{Pipeline, RUN, STEP},
+    pipelines::Pipeline,
     record::{Recorder, Tables},
     step::{Bind, Grid, Step},
 };

@@ -5,7 +5,7 @@ use super::{
     ahead::Ahead,
     check::{self, Cases, Wrong},
     forms::Forms,
-    pipelines::Kernel,
+    kernels::Kernel,
     record::Recorder,
     step::Class,
     tune::{Candidate, Tuning},

@@ -3,7 +3,7 @@
 
 use super::{
     forms::Forms,
-    pipelines::Shader,
+    kernels::Shader,
     record::{Recorder, Tables},
     step::{Class, Step},
     uniforms::Run,

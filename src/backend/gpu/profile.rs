@@ -7,7 +7,7 @@
 use super::{
     Gpu, State,
     cost::{Cost, Traffic},
-    pipelines::{Kernel, RUN, STEP},
+    kernels::{Kernel, RUN, STEP},
     step::{Class, Step},
 };
 use crate::{Error, Result};

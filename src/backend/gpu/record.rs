@@ -5,8 +5,8 @@
 
 use super::{
     forms::{Forms, MatmulForm, Shape},
+    kernels::Kernel,
     mixers::Scan,
-    pipelines::Kernel,
     step::{Bind, Class, Grid, MAX_GROUPS, Scratch, Step},
     uniforms,
     weights::{Matrix, Slab},

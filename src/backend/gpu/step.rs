@@ -1,6 +1,6 @@
 //! A step: one dispatch, as it is written down before there is a pipeline for it.
 
-use super::{pipelines::Kernel, uniforms};
+use super::{kernels::Kernel, uniforms};
 
 /// Most spans that a single token's context is split into.
 pub(super) const SPANS: u32 = 64;

@@ -7,7 +7,7 @@
 use super::{
     Gpu,
     forms::Forms,
-    pipelines::Kernel,
+    kernels::Kernel,
     plan::{Ready, encode},
     prepare::now_ms,
     record::Recorder,

@@ -153,7 +153,7 @@ pub(super) struct Sample {
 mod tests {
     use super::super::{
         forms::{MatvecForm, Shape},
-        pipelines::Kernel,
+        kernels::Kernel,
     };
     use super::*;
     use crate::{backend::KvType, gguf::GgmlType};
