@@ -19,6 +19,7 @@ usage() {
 ./build.sh bench gpu       tokens/s, share of the memory's speed and time of each step (--shape, --model, --prompt, --tokens, --json)
 ./build.sh bench cpu       the same of the CPU in Chromium, by threads, and memory (--model, --threads 1,2, --prompt, --tokens, --repeats, --json)
 ./build.sh bench wllama    our CPU path beside wllama's, in one browser, in turns (--model, --threads 1,2, --prompt, --tokens, --repeats, --json)
+./build.sh bench llama     our CPU path beside llama.cpp's, both native, in turns (as above; --web FILE: what bench cpu wrote, beside them too)
 ./build.sh bench plan      what WebGPU is asked to do for a token, counted without a GPU (--shape, --model, --context, --prompt)
 ./build.sh bench full      a file of h-micro's full size in Chromium on the GPU: cold and warm start, memory (perhaps another shape; --json)
 ./build.sh bench ort       our matrix products beside onnxruntime-web's, in one browser; perhaps --json FILE
@@ -280,6 +281,7 @@ bench() { # part, model or options
     gpu) bench_gpu "${@:2}"; return ;;
     cpu) bench_cpu tests/browser/bench-cpu.mjs "${@:2}"; return ;;
     wllama) bench_cpu bench/wllama.mjs "${@:2}"; return ;;
+    llama) bench_llama "${@:2}"; return ;;
     ort) bench_ort "${@:2}"; return ;;
     full) bench_full "${@:2}"; return ;;
   esac
@@ -337,6 +339,31 @@ bench_cpu() { # script, its options
   setup_test
   [[ " $* " == *' --model '* ]] || stand_in h-350m
   node "$@"
+}
+
+# llama.cpp, natively, in a Python of its own. Which instructions it uses is said outright: what it finds out by itself may be forbidden, as AMX
+# is under some hypervisors.
+bench_llama() { # options of bench/llama.py
+  local llama=target/llama-cpp flags=''
+  setup_rust
+  [[ " $* " == *' --model '* ]] || { setup_node; stand_in h-350m; }
+  if ! cmp -s bench/llama-requirements.txt $llama/.installed-from; then
+    if is_debian; then
+      local missing=()
+      python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+      have g++ || missing+=(g++)
+      apt_install ${missing[@]+"${missing[@]}"}
+    fi
+    case $(uname -m) in x86_64 | amd64) flags=$(printf ' -DGGML_%s=ON' AVX AVX2 FMA F16C BMI2) ;; esac
+    say 'Building llama.cpp'
+    rm -rf $llama
+    python3 -m venv $llama
+    CMAKE_ARGS="-DGGML_NATIVE=OFF$flags -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF" \
+      $llama/bin/pip install --no-binary llama-cpp-python --requirement bench/llama-requirements.txt
+    cp bench/llama-requirements.txt $llama/.installed-from
+  fi
+  cargo build --release --locked --quiet --example speed
+  $llama/bin/python bench/llama.py --ours "${CARGO_TARGET_DIR:-target}/release/examples/speed" "$@"
 }
 
 bench_ort() { # options of bench/ort.mjs
