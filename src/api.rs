@@ -10,6 +10,7 @@ mod bench;
 mod device;
 mod host;
 mod load;
+mod memory;
 mod request;
 mod turns;
 
@@ -389,6 +390,12 @@ pub fn make_room(n_helpers: usize) -> Vec<u32> {
 #[wasm_bindgen]
 pub fn help(i: usize) {
     crate::backend::cpu::pool::help(i);
+}
+
+/// Bytes of the last allocation that failed, 0 if none has. It may be called after a trap: it reads one word.
+#[wasm_bindgen]
+pub fn missing_bytes() -> usize {
+    memory::missing_bytes()
 }
 
 /// The models in IndexedDB: an array of `{id, url, bytes, complete}`.

@@ -69,8 +69,11 @@ function once(load) {
     (loaded ??= load().catch((error) => {
       loaded = null; // a later request may find the network back
       if (typeof error?.code === "string") throw error;
+      const why = error instanceof Error ? error.message : String(error);
+      // A memory that the browser has no room for.
+      if (error instanceof RangeError) throw failure("out_of_memory", `not enough memory for the engine: ${why}`);
       const code = error instanceof WebAssembly.CompileError ? "unsupported_browser" : "engine_unavailable";
-      throw failure(code, `the engine could not be loaded: ${error instanceof Error ? error.message : error}`);
+      throw failure(code, `the engine could not be loaded: ${why}`);
     }));
 }
 
@@ -111,13 +114,22 @@ export async function anyBuild() {
 /** The last build that loaded a model. @type {Api | CpuApi | null} */
 let ready = null;
 
+/** What the engine asked for last and could not have, in bytes: it may be why it trapped. */
+export function missingBytes() {
+  try {
+    return ready?.missing_bytes() ?? 0;
+  } catch {
+    return 0; // nothing is certain of an engine that trapped
+  }
+}
+
 /** The build with WebGPU. */
 export async function gpuBuild() {
   return (ready = await plain());
 }
 
 /**
- * The build for the CPU, its threads started. What cannot have threads has one, and says why.
+ * The build for the CPU, its threads started. What cannot have threads, or a memory that they could share, has one, and says why.
  *
  * @param {Parameters<typeof chooseCpu>[0]} options
  * @returns {Promise<{api: Api | CpuApi, choice: Choice}>}
@@ -125,7 +137,13 @@ export async function gpuBuild() {
 export async function cpuBuild(options) {
   const choice = chooseCpu(options);
   if (choice.build === "outcrop") return { api: (ready = await plain()), choice };
-  const { api, helpers } = await threaded();
+  const made = await threaded().catch((error) => {
+    if (error.code === "out_of_memory") return null;
+    throw error;
+  });
+  // A memory that is shared takes all its addresses at once; another may be had.
+  if (!made) return { api: (ready = await plain()), choice: { build: "outcrop", threads: 1, why: "the browser has no room for a memory that threads can share" } };
+  const { api, helpers } = made;
   ready = api;
   if (choice.threads === 1) return { api, choice };
   started = helpers;

@@ -32,6 +32,8 @@
 //                        the page starts a new worker
 //   threads_failed       a thread of the engine crashed or stalled within its share of the work. As above; engine.js starts a new worker by
 //                        itself, which loads the model again and does without threads
+//   out_of_memory        there is no more memory. Where the engine could not go on without, it is gone as well: every later request gets this
+//                        error too
 //   not_loaded           a chat (score, ..) before a model was loaded, or after `free`
 //   unsupported_browser  WebAssembly or its SIMD is missing
 //   engine_unavailable   the wasm file could not be fetched
@@ -48,7 +50,7 @@
 //   "ready"      the last event of a load that worked
 // If a GPU fails half-way, or its kernels compute wrongly, and `backend` is "auto", the same phases run again with `backend: "cpu"`.
 
-import { anyBuild, cpuBuild, gpuBuild, lastWords } from "./builds.js";
+import { anyBuild, cpuBuild, gpuBuild, lastWords, missingBytes } from "./builds.js";
 import { Lasting, failure } from "./lasting.js";
 
 /**
@@ -349,7 +351,13 @@ const message = (error) => (error instanceof Error ? error.message : String(erro
 /** The engine trapped (a bug, or a thread is lost): tell everyone who waits. @param {unknown} error */
 async function crash(error) {
   const { outcropPanic: panic, outcropPanicCode: code } = /** @type {any} */ (globalThis); // left by the panic hook in api.rs; the trap itself says little
-  crashed ??= code ? { code, message: panic } : { code: "engine_crashed", message: `the engine crashed: ${panic ?? message(error)}` };
+  // Nor does one for want of memory; no other says `unreachable` and leaves no panic.
+  const missing = panic || !/unreachable/i.test(message(error)) ? 0 : missingBytes();
+  crashed ??= code
+    ? { code, message: panic }
+    : missing
+      ? { code: "out_of_memory", message: `not enough memory for the engine: ${missing} bytes` }
+      : { code: "engine_crashed", message: `the engine crashed: ${panic ?? message(error)}` };
   lasting = engineOf(); // the old one is not freed: that would run code of the module that trapped
   if (code) {
     // What a thread has said is still on its way.
