@@ -21,7 +21,7 @@ function randomBytes(length, next) {
 }
 
 /** @param {number} bits */
-export function halfToFloat(bits) {
+function halfToFloat(bits) {
   const exponent = (bits >> 10) & 31;
   const mantissa = bits & 1023;
   return (bits & 0x8000 ? -1 : 1) * (exponent ? (1 + mantissa / 1024) * 2 ** (exponent - 15) : mantissa * 2 ** -24);

@@ -25,7 +25,7 @@ const THREADS = [1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 5, 4, 1, 3, 1, 1, 10, 11, 1, 9, 
 const has = (probe) => typeof WebAssembly === "object" && WebAssembly.validate(Uint8Array.from([0, 97, 115, 109, 1, 0, 0, 0, ...probe]));
 
 /** Why threads cannot be had here; null if they can. */
-export function whyNoThreads() {
+function whyNoThreads() {
   if (!(/** @type {any} */ (globalThis).crossOriginIsolated)) return "the page is not cross-origin isolated";
   if (!has(RELAXED)) return "this browser has no relaxed SIMD";
   if (!has(THREADS) || typeof SharedArrayBuffer !== "function") return "this browser has no threads in WebAssembly";
@@ -36,7 +36,7 @@ export function whyNoThreads() {
  * How many threads are used unless a number is asked for. Browsers count hardware threads; two of one core share the arithmetic that this
  * is made of, and what is left keeps the page and the rest of the machine alive. So: all of up to four, else half of them, at most eight.
  */
-export function usualThreads() {
+function usualThreads() {
   const n = navigator.hardwareConcurrency || 1;
   return n <= 4 ? n : Math.min(8, Math.ceil(n / 2));
 }
@@ -47,7 +47,7 @@ export function usualThreads() {
  * @param {{threads?: number, threads_why?: string, debug?: import("./worker.js").Debug}} options of a load
  * @returns {Choice}
  */
-export function chooseCpu({ threads, threads_why, debug }) {
+function chooseCpu({ threads, threads_why, debug }) {
   const why = whyNoThreads();
   const build = debug?.build ?? (why ? "outcrop" : "outcrop-cpu");
   if (why || build === "outcrop") {

@@ -12,7 +12,7 @@ import { launchChromium, startServer } from './harness.mjs';
 /**
  * Most memory that a renderer among this process's descendants ever had resident, bytes; null where the system does not tell.
  */
-export function peakResident() {
+function peakResident() {
   let peak = null;
   /** @type {Map<number, { parent: number, peak: number, renderer: boolean }>} */
   const processes = new Map();

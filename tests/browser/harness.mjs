@@ -18,7 +18,7 @@ const BROWSERS = {
  * @param {'chromium' | 'firefox'} name
  * @returns {string | null}
  */
-export function findBrowser(name) {
+function findBrowser(name) {
   const chosen = process.env[name.toUpperCase()];
   const folders = (process.env.PATH ?? '').split(path.delimiter);
   const candidates = chosen ? [chosen] : BROWSERS[name].flatMap((n) => (path.isAbsolute(n) ? [n] : folders.map((f) => path.join(f, n))));
@@ -93,7 +93,7 @@ export async function launchFirefox({ gpu = true, userDataDir } = {}) {
  * Environment that makes the Vulkan loader offer Mesa's lavapipe only; empty where it is not installed.
  * @returns {Record<string, string>}
  */
-export function softwareVulkan() {
+function softwareVulkan() {
   const folder = '/usr/share/vulkan/icd.d';
   const driver = existsSync(folder) && readdirSync(folder).find((name) => /^lvp_icd.*\.json$/.test(name));
   return driver ? { VK_ICD_FILENAMES: path.join(folder, driver), XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? os.tmpdir() } : {};
