@@ -143,6 +143,56 @@ fn score_complains_in_one_line() {
 }
 
 #[test]
+fn speed_of_the_cpu_at_once_and_in_turns() {
+    let json = scratch("speed.json");
+    let speed = || {
+        let mut command = example("speed");
+        command.args(["--backend", "cpu-int8", "--threads", "2", "--model", DEMO]);
+        command.args(["--prompt", "9", "--tokens", "4", "--repeats", "1"]);
+        command
+    };
+    let output = speed().arg("--json").arg(&json).output().unwrap();
+    let table = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && table.contains("op of one token"), "{table}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(
+        (&report["threads"], &report["prompt"], &report["tokens"]),
+        (&2.into(), &9.into(), &4.into())
+    );
+
+    let mut child = speed()
+        .arg("--turns")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut input, mut lines) = (
+        child.stdin.take().unwrap(),
+        BufReader::new(child.stdout.take().unwrap()).lines(),
+    );
+    for _ in 0..2 {
+        // The answer comes before the next turn is asked for.
+        input.write_all(b"\n").unwrap();
+        let report: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert!(
+            report["prefill_tps"].as_f64() > Some(0.0) && report["decode_tps"].as_f64() > Some(0.0),
+            "{report}"
+        );
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success() && lines.next().is_none());
+
+    for (args, says) in [
+        (["--backend", "gpu"], "--turns is for the CPU"),
+        (["--backend", "abacus"], "gpu, cpu-int8 or cpu"),
+    ] {
+        let output = example("speed").args(args).arg("--turns").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && stderr.contains(says), "{says}: {stderr}");
+    }
+}
+
+#[test]
 fn chat_answers_once() {
     let args = ["--model", DEMO, "--prompt", "What is the capital of France?"];
     let output = example("chat").args(args).output().unwrap();

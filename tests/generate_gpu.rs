@@ -14,7 +14,7 @@ use outcrop::{
     generate::{FinishReason, Host, NativeHost, Options, Reply, Session},
     text::ChatRequest,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A session on whatever adapter there is; a software one will do.
 fn gpu(n_ubatch: u32, n_ctx: u32) -> Option<Session<Gpu>> {
@@ -38,24 +38,25 @@ fn with(options: GpuOptions, n_ctx: u32) -> Option<Session<Gpu>> {
     }
 }
 
+/// The greedy answer, which must be the known one.
+fn known_answer(session: &mut Session<Gpu>, case: &Value, what: &str) -> Reply {
+    let options = Options {
+        max_tokens: Some(160),
+        ..Options::default()
+    };
+    let reply = chat(session, &NativeHost::new(), &request(case), &options).unwrap();
+    let (got, category) = (&reply.ids, &case["category"]);
+    assert_eq!(*got, ids(&case["completion_ids"]), "{what}, {category}: {:?}", reply.text);
+    reply
+}
+
 /// Every fifth answer, each twice: through the recorded plan and once more through its replay.
 #[test]
 fn golden_answers_on_gpu() {
     let Some(mut session) = gpu(64, 1024) else { return };
     for case in golden().iter().step_by(5) {
         for round in 0..2 {
-            let options = Options {
-                max_tokens: Some(160),
-                ..Options::default()
-            };
-            let reply = chat(&mut session, &NativeHost::new(), &request(case), &options).unwrap();
-            assert_eq!(
-                reply.ids,
-                ids(&case["completion_ids"]),
-                "{}, round {round}: {:?}",
-                case["category"],
-                reply.text
-            );
+            let reply = known_answer(&mut session, case, &format!("round {round}"));
             assert_eq!(reply.text, case["completion"]);
         }
     }
@@ -80,18 +81,7 @@ fn greedy_answers_in_every_form() {
         };
         let Some(mut session) = with(options, 1024) else { return };
         for case in golden().iter().step_by(9) {
-            let options = Options {
-                max_tokens: Some(160),
-                ..Options::default()
-            };
-            let reply = chat(&mut session, &NativeHost::new(), &request(case), &options).unwrap();
-            assert_eq!(
-                reply.ids,
-                ids(&case["completion_ids"]),
-                "{forms:?}, {}: {:?}",
-                case["category"],
-                reply.text
-            );
+            known_answer(&mut session, case, &format!("{forms:?}"));
         }
     }
 }

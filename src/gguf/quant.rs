@@ -73,6 +73,19 @@ impl GgmlType {
         }
     }
 
+    /// Byte offsets of the f16 scales in a block.
+    pub const fn scales(self) -> &'static [usize] {
+        use GgmlType::*;
+        match self {
+            F32 | F16 | BF16 => &[],
+            Q4_0 | Q5_0 | Q8_0 => &[0],
+            Q4_1 | Q5_1 | Q4_K | Q5_K => &[0, 2],
+            Q2_K => &[80, 82],
+            Q3_K => &[108],
+            Q6_K => &[208],
+        }
+    }
+
     /// Bytes in a block.
     pub const fn block_bytes(self) -> usize {
         use GgmlType::*;

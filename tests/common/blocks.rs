@@ -4,19 +4,6 @@ use fastrand::Rng;
 use half::{bf16, f16};
 use outcrop::gguf::GgmlType;
 
-/// Byte offsets of a block's f16 scales.
-fn scales(ty: GgmlType) -> &'static [usize] {
-    use GgmlType::*;
-    match ty {
-        F32 | F16 | BF16 => &[],
-        Q4_0 | Q5_0 | Q8_0 => &[0],
-        Q4_1 | Q5_1 | Q4_K | Q5_K => &[0, 2],
-        Q2_K => &[80, 82],
-        Q3_K => &[108],
-        Q6_K => &[208],
-    }
-}
-
 /// Rows whose scales (or halves) are f16 subnormals: every third from the third on.
 pub fn is_subnormal_row(row: usize) -> bool {
     row % 3 == 2
@@ -43,7 +30,7 @@ pub fn random(ty: GgmlType, n_rows: usize, n_cols: usize, rng: &mut Rng) -> Vec<
                 GgmlType::BF16 => block.copy_from_slice(&bf16::from_f32(rng.f32() * 2.0 - 1.0).to_le_bytes()),
                 _ => {}
             }
-            for &at in scales(ty) {
+            for &at in ty.scales() {
                 block[at..at + 2].copy_from_slice(&half(rng));
             }
             out.extend_from_slice(&block);

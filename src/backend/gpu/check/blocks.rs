@@ -29,19 +29,6 @@ pub(super) fn is_faint(row: usize) -> bool {
     row % 3 == 2
 }
 
-/// Byte offsets of a block's f16 scales.
-fn scales(ty: GgmlType) -> &'static [usize] {
-    use GgmlType::*;
-    match ty {
-        F32 | F16 | BF16 => &[],
-        Q4_0 | Q5_0 | Q8_0 => &[0],
-        Q4_1 | Q5_1 | Q4_K | Q5_K => &[0, 2],
-        Q2_K => &[80, 82],
-        Q3_K => &[108],
-        Q6_K => &[208],
-    }
-}
-
 /// `n_rows` rows of blocks: random bytes, scales of up to 0.02, in faint rows subnormal ones of either sign.
 pub(super) fn rows(ty: GgmlType, n_rows: u32, n_cols: u32, rng: &mut Rng) -> Vec<u8> {
     let n_blocks = n_cols as usize / ty.block_len();
@@ -59,7 +46,7 @@ pub(super) fn rows(ty: GgmlType, n_rows: u32, n_cols: u32, rng: &mut Rng) -> Vec
                 GgmlType::F16 => out.extend(half(rng).to_le_bytes()),
                 _ => out.extend((0..ty.block_bytes()).map(|_| (rng.next() >> 24) as u8)),
             }
-            for &scale in scales(ty) {
+            for &scale in ty.scales() {
                 out[at + scale..][..2].copy_from_slice(&half(rng).to_le_bytes());
             }
         }
