@@ -26,11 +26,12 @@ use web_sys::AbortSignal;
 
 use self::{
     host::{EventLoop, WebHost},
-    load::{Activations, AnySession, Device, GpuStats, Loaded, Times},
+    load::{AnySession, Device, GpuStats, Loaded, Times},
     turns::Turns,
 };
 use crate::{
     Error, Result,
+    backend::cpu::Activations,
     generate::{About, Options, Reply, Timings},
     source::{progress::Phase, store::Store, tasks},
     text::{ChatRequest, Detokenizer, ReplyPart, Tokenizer, ToolCalls},

@@ -36,6 +36,21 @@ export const tests = {
   exponential: { target: "lib", filter: "backend::cpu::simd::math::tests::exponentials_of_all_floats", says: /\de-\d|left/ },
   sigmoids: { target: "lib", filter: "backend::cpu::simd::math::tests::silu_and_softplus_of_all_floats", says: /\de-?\d|left/ },
   softplus: { target: "golden_small", filter: "softplus_is_right_everywhere", says: /softplus\(/ },
+  shares: { target: "pool", filter: "each_share_runs_once", says: /rounds of|the pool hangs/ },
+  long_shares: { target: "pool", filter: "the_caller_sleeps_through_a_long_share_and_is_woken", says: /left: 1|the pool hangs/ },
+  sleepers: { target: "pool", filter: "helpers_help_also_after_they_slept", says: /right: 3/ },
+  panics: { target: "pool", filter: "a_panic_is_passed_on_once_all_are_done_and_the_pool_goes_on", says: /it must panic|were left alone|left: / },
+  dropped: { target: "pool", filter: "dropping_ends_the_helpers", says: /the pool hangs|right: 3/ },
+  cuts: { target: "lib", filter: "backend::cpu::share::tests::parts_cover_everything_once", says: /part \d+ of|left: |is_multiple_of/ },
+  parts: { target: "lib", filter: "backend::cpu::share::tests::parts_lie_within_their_slice", says: /left: \[Some|precondition/ },
+  repooled: { target: "threads", filter: "another_pool_in_the_middle", says: /8 bits: |out of range|outside of its slice/ },
+  unless_asked: { target: "lib", filter: "backend::cpu::tests::activations_are_rounded_unless_it_is_asked_otherwise", says: /left: |with_activations/ },
+  memory: { target: "memory", filter: "passes", says: /memory allocation of \d+ bytes failed|no room was made/ },
+  declared: { target: "memory", filter: "declaring_a_model", says: /memory allocation of \d+ bytes failed/ },
+  token_memory: { target: "memory", filter: "a_token_allocates_nothing", says: /tokens took memory/ },
+  bench_rates: { target: "bench_cpu", filter: "rates_are_of_all_tokens_but_the_first", says: /left: / },
+  bench_ops: { target: "bench_cpu", filter: "ops_bytes_and_products_of_a_token", says: /left: |assertion/ },
+  median: { target: "lib", filter: "bench::work::tests::the_middle_one", says: /left: / },
 };
 
 const K = "src/gguf/quant/k.rs";
@@ -200,6 +215,53 @@ const int8 = [
   { name: "int8 q4_0: nibbles swapped", from: "R::dot(dots[t], low, four(&xs[t][b].q, 4 * g))", to: "R::dot(dots[t], high, four(&xs[t][b].q, 4 * g))" },
 ];
 
+const POOL = "src/backend/cpu/pool.rs";
+const pool = [
+  { name: "a share that was taken back is not run", test: "shares", from: "slot.turn(POSTED, IDLE) && outcome.is_ok()", to: "slot.turn(POSTED, IDLE) && false" },
+  { name: "the caller runs its own share twice", test: "shares", from: "catch_unwind(AssertUnwindSafe(|| f(i)))", to: "catch_unwind(AssertUnwindSafe(|| f(0)))" },
+  { name: "a helper runs its neighbour's share", test: "panics", from: "catch_unwind(AssertUnwindSafe(|| job(i)))", to: "catch_unwind(AssertUnwindSafe(|| job(i - 1)))" },
+  { name: "nobody is waited for", test: "long_shares", from: "slots.iter().for_each(|slot| self.wait_for(slot))", to: "()" },
+  { name: "the caller is not woken", test: "long_shares", from: "caller.iter().for_each(Thread::unpark)", to: "()" },
+  { name: "sleepers are not woken", test: "sleepers", from: "self.state.swap(state, Ordering::AcqRel) == ASLEEP", to: "self.state.swap(state, Ordering::AcqRel) == FAILED" },
+  { name: "a helper's panic is kept to itself", test: "panics", from: "Err(payload)", after: "Some(payload) if outcome.is_ok() => ", to: "Ok(())" },
+  { name: "a caller's panic leaves the others alone", test: "panics", from: "catch_unwind(AssertUnwindSafe(|| f(0)))", to: "{ f(0); Ok(()) }" },
+  { name: "helpers are not told to end", test: "dropped", from: "slot.post(QUIT)", to: "()" },
+];
+
+const SHARE = "src/backend/cpu/share.rs";
+const share = [
+  { name: "a part ends where it starts", from: "len * (i + 1) / n", to: "len * i / n" },
+  { name: "the last group is no shorter", from: "(groups.end * unit).min(len)", to: "groups.end * unit" },
+  { name: "groups are cut", from: "part(len.div_ceil(unit), i, n)", to: "{ let whole = part(len, i, n); whole.start / unit..whole.end / unit }" },
+  { name: "parts may lie outside", test: "parts", from: "start <= self.len && len <= self.len - start", to: "true || start <= self.len" },
+];
+
+const CPU = "src/backend/cpu/mod.rs";
+const requests = [
+  { name: "f32 unless asked otherwise", test: "unless_asked", from: "Some(Activations::default())", to: "Some(Activations::F32)" },
+  { name: "any name will do", test: "unless_asked", after: "Some(_) => ", from: "None", to: "Some(Activations::Int8)" },
+  { name: "activations upside down", test: "unless_asked", from: "activations == Activations::Int8", to: "activations != Activations::Int8" },
+  { name: "no room for logits", test: "memory", from: 'room(&mut self.logits, n_rows as u64 * self.most_rows as u64, "logits")?', to: "()" },
+  { name: "no room for the mixers", test: "memory", from: 'room(&mut self.work, work, "activations")?', to: "()" },
+  { name: "one row of scratch for all threads", test: "repooled", from: "self.most_cols as u64 * self.pool.n_threads() as u64", to: "self.most_cols as u64" },
+  { name: "room for one more token each time", test: "token_memory", file: MIXERS, from: "seen.next_power_of_two() + self.most_cols", to: "seen + 16 * self.most_cols" },
+  { name: "a vector that aborts", test: "declared", file: "src/backend/cpu/matrix.rs", from: "room(&mut v, len, what)?", to: "()" },
+];
+
+const BENCH = "src/bench/cpu.rs";
+const bench = [
+  { name: "the first token is timed twice", test: "bench_rates", from: "(t.tokens - 1) as f64", to: "t.tokens as f64" },
+  { name: "the run that does not count counts", test: "bench_rates", from: "f64::from(prompt) / t.prefill_ms * 1e3", to: "f64::from(run) / t.prefill_ms * 1e3" },
+  { name: "passes that are timed are counted", from: "kind.times += 1", to: "kind.times += 2" },
+  { name: "a state is read and not written", from: "8 * self.n * u64::from(self.shape.ssm_len + self.shape.conv_len)", to: "4 * self.n * u64::from(self.shape.ssm_len + self.shape.conv_len)" },
+  { name: "keys without values", from: "u64::from(self.shape.kv_len) * 2 * self.shape.kv_type.bits() / 8", to: "u64::from(self.shape.kv_len) * self.shape.kv_type.bits() / 8" },
+  { name: "all of a batch see nothing of it", from: "self.pos + self.n.div_ceil(2)", to: "self.pos" },
+  { name: "products of one token", from: "(bytes, macs * self.n)", to: "(bytes, macs)" },
+  { name: "a row's bytes for all rows", from: "bytes + rows * row", to: "bytes + row" },
+  { name: "the share of a copy of bits", from: "bytes as f64 * report.decode_tps / report.copy_gbps / 1e9", to: "8.0 * bytes as f64 * report.decode_tps / report.copy_gbps / 1e9" },
+  { name: "a median of two is the larger", test: "median", file: "src/bench/work.rs", from: "(values[n / 2 - 1] + values[n / 2]) / 2.0", to: "values[n / 2]" },
+];
+
 const shader = (name) => `shaders/${name}.wgsl`;
 const shaders = [
   { name: "silu: sigmoid upside down", file: "math", from: "min(-v, 80.0)", to: "min(v, 80.0)" },
@@ -344,5 +406,9 @@ export const mutants = [
   ...math.map((mutant) => ({ test: "exponential", file: MATH, ...mutant })),
   ...kernels.map((mutant) => ({ test: "cpu", file: KERNELS, ...mutant })),
   ...int8.map((mutant) => ({ test: "int8", file: INT8, ...mutant })),
+  ...pool.map((mutant) => ({ file: POOL, ...mutant })),
+  ...share.map((mutant) => ({ test: "cuts", file: SHARE, ...mutant })),
+  ...requests.map((mutant) => ({ file: CPU, ...mutant })),
+  ...bench.map((mutant) => ({ test: "bench_ops", file: BENCH, ...mutant })),
   ...shaders.map((mutant) => ({ test: "gpu", ...mutant, name: `gpu ${mutant.name}`, file: shader(mutant.file) })),
 ];

@@ -16,13 +16,13 @@ use std::{
 use outcrop::backend::cpu::Pool;
 
 /// Fails instead of hanging.
-fn within_a_minute(test: impl FnOnce() + Send + 'static) {
+fn in_time(test: impl FnOnce() + Send + 'static) {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
         test();
         let _ = tell.send(());
     });
-    match told.recv_timeout(Duration::from_secs(60)) {
+    match told.recv_timeout(Duration::from_secs(20)) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("the pool hangs"),
         _ => thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload)),
     }
@@ -37,7 +37,7 @@ fn words(outcome: thread::Result<()>) -> String {
 
 #[test]
 fn each_share_runs_once() {
-    within_a_minute(|| {
+    in_time(|| {
         for n in [1, 2, 3, 8] {
             let pool = Pool::new(n).unwrap();
             assert_eq!(pool.n_threads(), n);
@@ -62,7 +62,7 @@ fn each_share_runs_once() {
 
 #[test]
 fn what_shares_write_is_seen_by_the_caller_and_by_the_next_shares() {
-    within_a_minute(|| {
+    in_time(|| {
         let pool = Pool::new(4).unwrap();
         let cells: Vec<Mutex<Vec<u64>>> = (0..4).map(|_| Mutex::new(vec![1; 1000])).collect();
         for _ in 0..500 {
@@ -82,7 +82,7 @@ fn wait_until(ready: impl Fn() -> bool) {
 
 #[test]
 fn helpers_help_also_after_they_slept() {
-    within_a_minute(|| {
+    in_time(|| {
         let pool = Pool::new(3).unwrap();
         for pause in [0, 50, 0, 50] {
             thread::sleep(Duration::from_millis(pause));
@@ -104,7 +104,7 @@ fn helpers_help_also_after_they_slept() {
 
 #[test]
 fn the_caller_sleeps_through_a_long_share_and_is_woken() {
-    within_a_minute(|| {
+    in_time(|| {
         let pool = Pool::new(2).unwrap();
         for _ in 0..5 {
             let begun = AtomicBool::new(false);
@@ -126,7 +126,7 @@ fn the_caller_sleeps_through_a_long_share_and_is_woken() {
 
 #[test]
 fn a_share_that_no_helper_began_is_the_callers() {
-    within_a_minute(|| {
+    in_time(|| {
         let pool = Pool::new(2).unwrap();
         let (hold, held) = (AtomicBool::new(true), AtomicBool::new(false));
         let me = thread::current().id();
@@ -157,7 +157,7 @@ fn a_share_that_no_helper_began_is_the_callers() {
 
 #[test]
 fn a_panic_is_passed_on_once_all_are_done_and_the_pool_goes_on() {
-    within_a_minute(|| {
+    in_time(|| {
         let pool = Pool::new(3).unwrap();
         for bad in 0..3 {
             let begun = AtomicUsize::new(0);
@@ -198,7 +198,7 @@ fn a_pool_of_one_is_a_call() {
 
 #[test]
 fn dropping_ends_the_helpers() {
-    within_a_minute(|| {
+    in_time(|| {
         thread_local!(static LIVE: Tell = const { Tell });
         static ENDED: AtomicUsize = AtomicUsize::new(0);
         struct Tell;

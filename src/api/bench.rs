@@ -8,11 +8,14 @@ use super::device::adapter_words;
 use super::{
     BUILD, heap_bytes,
     host::{EventLoop, WebHost},
-    load::{Activations, Device, N_UBATCH_CPU, open_cpu},
+    load::{Device, N_UBATCH_CPU, open_cpu},
 };
 use crate::{
     Error, Result,
-    backend::{KvType, cpu::Cpu},
+    backend::{
+        KvType,
+        cpu::{Activations, Cpu},
+    },
     bench::{self, CpuReport, Shape, Work},
     generate::Session,
     source::web::now_ms,

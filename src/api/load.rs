@@ -16,7 +16,7 @@ use crate::{
     Error, Result,
     backend::{
         Backend, KvType,
-        cpu::{Cpu, Pool},
+        cpu::{Activations, Cpu, Pool},
     },
     generate::{About, Options, Received, Receiver, Session},
     source::{
@@ -36,17 +36,6 @@ pub(crate) type GpuStats = ();
 pub(crate) enum Device {
     WebGpu,
     Cpu,
-}
-
-/// What the CPU's matrix products multiply weights with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Activations {
-    /// Rounded to 8 bits, as llama.cpp's CPU path does, and several times as fast.
-    #[default]
-    Int8,
-    /// As they are.
-    F32,
 }
 
 /// What the caller asks for.
@@ -167,11 +156,7 @@ async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnM
 /// # Errors
 /// As [`Pool::new`].
 pub(super) fn open_cpu(threads: usize, activations: Activations) -> Result<Cpu> {
-    let cpu = match activations {
-        Activations::Int8 => Cpu::int8(N_UBATCH_CPU),
-        Activations::F32 => Cpu::new(N_UBATCH_CPU),
-    };
-    Ok(cpu.with_pool(Pool::new(threads)?))
+    Ok(Cpu::with_activations(N_UBATCH_CPU, activations).with_pool(Pool::new(threads)?))
 }
 
 async fn load_cpu(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {

@@ -6,10 +6,10 @@ use web_sys::Blob;
 
 #[cfg(feature = "webgpu")]
 use super::device::{Debug, parse_forms};
-use super::load::{Activations, Device, Request};
+use super::load::{Device, Request};
 use crate::{
     Error, Result,
-    backend::KvType,
+    backend::{KvType, cpu::Activations},
     source::web::{Origin, scope},
 };
 
@@ -67,11 +67,13 @@ pub(super) fn read(options: &JsValue) -> Result<(Request, Option<String>, Option
             known => known,
         },
     };
-    let activations = match text("activations")?.as_deref() {
-        None | Some("int8") => Activations::Int8,
-        Some("f32") => Activations::F32,
-        Some(other) => return Err(invalid(format!("activations is {other:?}, it must be \"int8\" or \"f32\""))),
-    };
+    let activations = text("activations")?;
+    let activations = Activations::asked(activations.as_deref()).ok_or_else(|| {
+        invalid(format!(
+            "activations is {:?}, it must be \"int8\" or \"f32\"",
+            activations.unwrap_or_default()
+        ))
+    })?;
     let count = |name: &str, of: &str| match field(name) {
         None => Ok(None),
         Some(v) => match v.as_f64() {

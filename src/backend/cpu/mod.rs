@@ -141,7 +141,35 @@ impl<K: Kernels> CpuBackend<K> {
 impl<const PORTABLE: bool> CpuBackend<Simd<PORTABLE>> {
     /// As [`Cpu::new`], with activations rounded to 8 bits for the products of [`tiles`].
     pub fn int8(n_ubatch: u32) -> Self {
-        Self::with(n_ubatch, true)
+        Self::with_activations(n_ubatch, Activations::Int8)
+    }
+
+    /// As [`Cpu::new`] or [`Cpu::int8`].
+    pub fn with_activations(n_ubatch: u32, activations: Activations) -> Self {
+        Self::with(n_ubatch, activations == Activations::Int8)
+    }
+}
+
+/// What matrix products multiply weights with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activations {
+    /// Rounded to 8 bits, as llama.cpp's CPU path does, and several times as fast.
+    #[default]
+    Int8,
+    /// As they are.
+    F32,
+}
+
+impl Activations {
+    /// What a caller asks for by name, or by saying nothing; `None` for other names.
+    pub fn asked(name: Option<&str>) -> Option<Activations> {
+        match name {
+            None => Some(Activations::default()),
+            Some("int8") => Some(Activations::Int8),
+            Some("f32") => Some(Activations::F32),
+            Some(_) => None,
+        }
     }
 }
 
@@ -299,5 +327,21 @@ impl<K: Kernels> Backend for CpuBackend<K> {
                 Ok(None)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activations_are_rounded_unless_it_is_asked_otherwise() {
+        assert_eq!(Activations::asked(None), Some(Activations::Int8));
+        assert_eq!(Activations::asked(Some("int8")), Some(Activations::Int8));
+        assert_eq!(Activations::asked(Some("f32")), Some(Activations::F32));
+        for name in ["", "f16", "INT8"] {
+            assert_eq!(Activations::asked(Some(name)), None, "{name}");
+        }
+        assert!(Cpu::with_activations(1, Activations::Int8).int8 && !Cpu::with_activations(1, Activations::F32).int8);
     }
 }

@@ -58,6 +58,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn parts_lie_within_their_slice() {
+        let mut slice = [0u8; 10];
+        let shared = Shared::new(&mut slice);
+        let part = |start, len| {
+            // SAFETY: one at a time.
+            std::panic::catch_unwind(|| unsafe { shared.part(start, len) }.len()).ok()
+        };
+        assert_eq!([part(0, 10), part(10, 0), part(3, 7)], [Some(10), Some(0), Some(7)]);
+        assert_eq!(
+            [part(11, 0), part(1, 10), part(usize::MAX, 1), part(1, usize::MAX)],
+            [None; 4]
+        );
+    }
+
+    #[test]
     fn parts_cover_everything_once() {
         for n in 1..9 {
             for (len, unit) in [(0, 1), (1, 1), (3, 8), (8, 8), (17, 8), (64, 8), (100, 7)] {
