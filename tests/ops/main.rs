@@ -8,6 +8,7 @@
 mod common;
 mod attention;
 mod case;
+mod hostile;
 mod mamba;
 mod products;
 mod run;

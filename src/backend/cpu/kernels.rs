@@ -134,6 +134,10 @@ impl<const PORTABLE: bool> Kernels for Simd<PORTABLE> {
 
     fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
         let mean = dot(x, x) / x.len() as f32;
+        if !mean.is_finite() {
+            // Squares overflow from 1.8e19 on, which would make zeros of all: f64 holds them.
+            return reference::rms_norm(x, gamma, eps, y);
+        }
         let scale = 1.0 / (mean + eps).sqrt();
         for ((y, x), gamma) in y.iter_mut().zip(x).zip(gamma) {
             *y = x * scale * gamma;

@@ -31,7 +31,9 @@ impl Blocks {
     fn push(&mut self, row: &[f32]) {
         for block in row.chunks(BLOCK) {
             let largest = block.iter().fold(0f32, |m, x| m.max(x.abs()));
-            let (scale, steps) = if largest < SMALLEST {
+            let (scale, steps) = if block.iter().any(|x| x.is_nan()) {
+                (f32::NAN, 0.0) // none that the others could be told from: a broken model is to be noticed
+            } else if largest < SMALLEST {
                 (0.0, 0.0)
             } else {
                 (largest / 127.0, 127.0 / largest)
