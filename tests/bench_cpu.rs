@@ -5,6 +5,7 @@ mod common;
 use std::cell::Cell;
 
 use common::oracle::Oracle;
+use outcrop::Error;
 use outcrop::backend::KvType;
 use outcrop::backend::cpu::{Cpu, Pool};
 use outcrop::bench::{CpuOp, CpuReport, Work, cpu_speed};
@@ -159,4 +160,44 @@ fn ops_bytes_and_products_of_a_token() {
         assert!((share_of_copy / share - 1.0).abs() < 1e-9);
         assert!(ops.windows(2).all(|two| two[0].ms >= two[1].ms), "the longest first");
     }
+}
+
+/// Cancels after so many breaths.
+struct Leaving {
+    breaths: Cell<u32>,
+    most: u32,
+}
+
+impl Host for Leaving {
+    fn now_ms(&self) -> f64 {
+        0.0
+    }
+    fn cancelled(&self) -> bool {
+        self.breaths.get() >= self.most
+    }
+    async fn breathe(&self) {
+        self.breaths.set(self.breaths.get() + 1);
+    }
+}
+
+#[test]
+fn a_measurement_stops_wherever_it_is() {
+    let model = Oracle::open().load(NAME, Cpu::int8(N_UBATCH), 1 << 20);
+    let mut sequence = Sequence::new(model, 64, KvType::F32).expect("a sequence");
+    let mut run = |most| {
+        let host = Leaving {
+            breaths: Cell::new(0),
+            most,
+        };
+        let result = pollster::block_on(cpu_speed(&host, &mut sequence, WORK, true));
+        (result, host.breaths.get())
+    };
+    let (result, all) = run(u32::MAX);
+    result.expect("a report");
+    for most in 0..=all {
+        let (result, breaths) = run(most);
+        assert!(matches!(result, Err(Error::Aborted)), "{most} of {all} breaths: {result:?}");
+        assert!(breaths <= most + 1, "{breaths} breaths, the last {most}");
+    }
+    run(u32::MAX).0.expect("a report after all");
 }

@@ -54,6 +54,7 @@ export const tests = {
   token_memory: { target: "memory", filter: "a_token_allocates_nothing", says: /tokens took memory/ },
   bench_rates: { target: "bench_cpu", filter: "rates_are_of_all_tokens_but_the_first", says: /left: / },
   bench_ops: { target: "bench_cpu", filter: "ops_bytes_and_products_of_a_token", says: /left: |assertion/ },
+  bench_stops: { target: "bench_cpu", filter: "a_measurement_stops_wherever_it_is", says: /breaths: Ok/ },
   median: { target: "lib", filter: "bench::work::tests::the_middle_one", says: /left: / },
 };
 
@@ -268,6 +269,7 @@ const bench = [
   { name: "products of one token", from: "(bytes, macs * self.n)", to: "(bytes, macs)" },
   { name: "a row's bytes for all rows", from: "bytes + rows * row", to: "bytes + row" },
   { name: "the share of a copy of bits", from: "bytes as f64 * report.decode_tps / report.copy_gbps / 1e9", to: "8.0 * bytes as f64 * report.decode_tps / report.copy_gbps / 1e9" },
+  { name: "a measurement of ops that cannot be stopped", test: "bench_stops", from: "host.cancelled()", to: "false" },
   { name: "a median of two is the larger", test: "median", file: "src/bench/work.rs", from: "(values[n / 2 - 1] + values[n / 2]) / 2.0", to: "values[n / 2]" },
 ];
 

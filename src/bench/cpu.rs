@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Work, work::median};
 use crate::{
-    Result,
+    Error, Result,
     backend::{Attention, Backend, Buf, Mamba, Mat, Norm, Pass, StateShape, Want, cpu::Cpu},
     forward,
     generate::{Host, Sequence, Timer},
@@ -59,7 +59,7 @@ const PASSES: usize = 5;
 /// sequence is empty afterwards.
 ///
 /// # Errors
-/// [`crate::Error::ContextFull`] if the work does not fit, what the backend says, [`crate::Error::Aborted`] if the host cancels.
+/// [`Error::ContextFull`] if the work does not fit, what the backend says, [`Error::Aborted`] if the host cancels.
 pub async fn cpu_speed<H: Host>(host: &H, sequence: &mut Sequence<Cpu>, work: Work, details: bool) -> Result<CpuReport> {
     let (prompt, tokens, repeats) = (work.prompt.max(1), work.tokens.max(2), work.repeats.max(1));
     let n_vocab = sequence.n_vocab() as u32;
@@ -139,6 +139,9 @@ async fn profile<H: Host>(host: &H, sequence: &mut Sequence<Cpu>, pos: u32, n: u
             kind.runs.extend(kind.now.take());
         }
         host.breathe().await;
+        if host.cancelled() {
+            return Err(Error::Aborted);
+        }
     }
     let bytes = kinds.iter().map(|kind| kind.bytes * u64::from(kind.times)).sum();
     let mut ops: Vec<CpuOp> = kinds
