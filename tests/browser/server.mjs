@@ -53,12 +53,15 @@ const ISOLATION = {
  * @property {string | undefined} range
  */
 
+/** @typedef {(request: http.IncomingMessage, response: http.ServerResponse) => Promise<void>} Handler */
+
 /**
  * @typedef {object} Server
  * @property {string} url origin with a trailing slash
  * @property {number} port
  * @property {Served[]} requests every request so far
  * @property {(pathname: string, fault: Fault | null) => void} fault spoil a path, or with null mend it
+ * @property {(prefix: string, handler: Handler) => void} route leave all paths that begin so to somebody else
  * @property {() => Promise<void>} close stop listening and cut open connections
  */
 
@@ -74,10 +77,12 @@ export async function startServer({ port = 0, host = '127.0.0.1', mounts = {}, i
   const folders = Object.entries({ '/': SITE, ...mounts }).sort(([a], [b]) => b.length - a.length);
   /** @type {Map<string, Fault>} */
   const faults = new Map();
+  /** @type {Map<string, Handler>} */
+  const routes = new Map();
   /** @type {Served[]} */
   const requests = [];
   const server = http.createServer((request, response) => {
-    answer(request, response, { folders, faults, requests, isolation }).catch((error) => {
+    answer(request, response, { folders, faults, routes, requests, isolation }).catch((error) => {
       if (response.headersSent) response.destroy();
       else response.writeHead(error instanceof URIError ? 400 : 500).end(`${error}\n`);
     });
@@ -89,6 +94,7 @@ export async function startServer({ port = 0, host = '127.0.0.1', mounts = {}, i
     port: bound,
     requests,
     fault: (pathname, fault) => void (fault ? faults.set(pathname, { ...fault }) : faults.delete(pathname)),
+    route: (prefix, handler) => void routes.set(prefix, handler),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -100,13 +106,14 @@ export async function startServer({ port = 0, host = '127.0.0.1', mounts = {}, i
 /**
  * @param {http.IncomingMessage} request
  * @param {http.ServerResponse} response
- * @param {{folders: [string, string][], faults: Map<string, Fault>, requests: Served[], isolation: boolean}} site
+ * @param {{folders: [string, string][], faults: Map<string, Fault>, routes: Map<string, Handler>, requests: Served[], isolation: boolean}} site
  */
-async function answer(request, response, { folders, faults, requests, isolation }) {
+async function answer(request, response, { folders, faults, routes, requests, isolation }) {
   const pathname = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
   requests.push({ method: request.method ?? '', pathname, range: request.headers.range });
   const fault = takeFault(faults, pathname);
   for (const [name, value] of Object.entries({ ...(isolation ? ISOLATION : {}), 'Cache-Control': 'no-cache' })) response.setHeader(name, value);
+  for (const [prefix, handler] of routes) if (pathname.startsWith(prefix)) return handler(request, response);
 
   if (request.method !== 'GET' && request.method !== 'HEAD') return void response.writeHead(405, { Allow: 'GET, HEAD' }).end();
   if (fault.status !== undefined && fault.body === undefined) return void response.writeHead(fault.status).end(http.STATUS_CODES[fault.status]);
