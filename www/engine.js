@@ -13,6 +13,7 @@ import { OutcropError, abortReason } from "./errors.js";
  * @property {(text: string) => void} [onDelta]
  * @property {(call: import("./worker.js").ToolCall) => void} [onCall]
  * @property {AbortSignal | null} [signal] sends `abort`; what the worker answers to that still settles the promise
+ * @property {import("./control.js").DownloadControl} [control] of a load: sends `pause` and `continue`, for as long as its model is loaded
  */
 
 /** The address of the worker, as a value that a page with `require-trusted-types-for 'script'` lets through. */
@@ -44,6 +45,7 @@ export class EngineWorker {
   #held = null;
   /** Why nothing can be asked any more. @type {OutcropError | null} */
   #dead = null;
+  #closed = new AbortController();
 
   constructor() {
     this.#worker = this.#start();
@@ -84,10 +86,16 @@ export class EngineWorker {
     if (this.#dead) return Promise.reject(this.#dead);
     if (hooks.signal?.aborted) return Promise.reject(abortReason(hooks.signal));
     const id = this.#nextId++;
+    const { signal, control } = hooks;
     const abort = () => this.#post({ type: "abort", id });
-    hooks.signal?.addEventListener("abort", abort);
+    signal?.addEventListener("abort", abort);
+    // Not held back while a model is loaded again: it is that load's download which is to stand still.
+    const pause = () => this.#worker.postMessage({ type: control?.paused ? "pause" : "continue", id });
+    control?.changed.addEventListener("change", pause, { signal: this.#closed.signal });
     return new Promise((resolve, reject) => {
+      /** @type {Entry} */
       const entry = { message: { ...message, id }, begun: false, resolve, reject, hooks };
+      if (control) entry.message.options = { ...entry.message.options, paused: control.paused };
       this.#pending.set(id, entry);
       try {
         this.#post(entry.message);
@@ -96,7 +104,12 @@ export class EngineWorker {
         this.#pending.delete(id);
         reject(new OutcropError("invalid_request", error instanceof Error ? error.message : String(error)));
       }
-    }).finally(() => hooks.signal?.removeEventListener("abort", abort));
+    })
+      .catch((error) => {
+        control?.changed.removeEventListener("change", pause);
+        throw error;
+      })
+      .finally(() => signal?.removeEventListener("abort", abort));
   }
 
   /** @param {object} message */
@@ -109,6 +122,7 @@ export class EngineWorker {
   close(reason) {
     if (this.#dead) return;
     this.#dead = reason;
+    this.#closed.abort();
     this.#worker.terminate();
     const waiting = [...this.#pending.values()];
     this.#pending.clear();
@@ -125,17 +139,20 @@ export class EngineWorker {
     this.#worker.terminate();
     this.#worker = this.#start();
     const waiting = [...this.#pending.values()];
-    /** @param {Message & {id: number}} message @returns {Message & {id: number}} */
-    const alone = (message) => ({ ...message, options: { ...message.options, threads: 1, threads_why: error.message } });
+    /** @param {{message: Message & {id: number}, hooks: Hooks}} of @returns {Message & {id: number}} */
+    const alone = ({ message, hooks: { control } }) => ({
+      ...message,
+      options: { ...message.options, ...(control && { paused: control.paused }), threads: 1, threads_why: error.message },
+    });
     // A load under way comes in the place of the model before.
     if (this.#loaded && !waiting.some(({ message }) => message.type === "load")) {
-      this.#loaded.message = alone(this.#loaded.message);
+      this.#loaded.message = alone(this.#loaded);
       this.#post(this.#loaded.message);
       this.#held = [];
     }
     for (const entry of waiting) {
       const { message, begun, reject } = entry;
-      if (["load", "bench"].includes(message.type)) entry.message = alone(message);
+      if (["load", "bench"].includes(message.type)) entry.message = alone(entry);
       if (begun) {
         this.#pending.delete(message.id);
         reject(error);

@@ -9,7 +9,9 @@
  * @typedef {import("./pkg/outcrop.js").Engine | import("./pkg/outcrop-cpu.js").Engine} Engine
  * @typedef {import("./worker.js").LoadOptions} LoadOptions
  * @typedef {import("./worker.js").Progress} Progress
- * @typedef {(options: LoadOptions, onProgress: (progress: Progress) => void, signal: AbortSignal) => Promise<Engine>} Make
+ * @typedef {import("./control.js").DownloadControl} DownloadControl
+ * @typedef {(options: LoadOptions, onProgress: (progress: Progress) => void, signal: AbortSignal, gate: DownloadControl) => Promise<Engine>} Make
+ * @typedef {{options: LoadOptions, onProgress: (progress: Progress) => void, gate: DownloadControl}} Recipe
  */
 
 /** Two losses within this time are one too many. */
@@ -22,7 +24,7 @@ export class Lasting {
   #make;
   /** @type {Engine | null} */
   #engine = null;
-  /** How it was made. @type {{options: LoadOptions, onProgress: (progress: Progress) => void} | null} */
+  /** How it was made. @type {Recipe | null} */
   #recipe = null;
   /** It is being made again. @type {Promise<void> | null} */
   #again = null;
@@ -39,13 +41,14 @@ export class Lasting {
     this.#make = make;
   }
 
-  /** Loads a model in place of the one before. @param {LoadOptions} options @param {(progress: Progress) => void} onProgress @param {AbortSignal} signal */
-  async load(options, onProgress, signal) {
+  /** Loads a model in place of the one before. @param {Recipe} recipe @param {AbortSignal} signal */
+  async load(recipe, signal) {
     this.free();
-    const engine = await this.#make(options, onProgress, signal);
+    const { options, onProgress, gate } = recipe;
+    const engine = await this.#make(options, onProgress, signal, gate);
     this.free(); // two loads at once: the last to arrive stays
     this.#engine = engine;
-    this.#recipe = { options, onProgress };
+    this.#recipe = recipe;
     [this.#lostAt, this.#losses, this.#fallback] = [-Infinity, 0, null];
     return this.stats();
   }
@@ -109,7 +112,7 @@ export class Lasting {
       this.#fallback = `${/** @type {any} */ (error).message}, for the second time`;
     }
     const { signal } = (this.#abort = new AbortController());
-    const again = this.#make(options, recipe.onProgress, signal)
+    const again = this.#make(options, recipe.onProgress, signal, recipe.gate)
       .then(
         (next) => {
           if (signal.aborted) next.free();

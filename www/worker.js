@@ -2,9 +2,9 @@
 // The engine's worker: a thin wrapper that turns messages into calls of a wasm module, one of the two in `pkg/` (builds.js).
 //
 // PROTOCOL. Every request has a `type` and an `id` chosen by the sender, unique among requests under way. Its answers carry the
-// same `id`: any number of `progress`, `delta` or `call` messages, then exactly one `result` or `error`. `abort` is the only message
-// without an answer. Requests may be sent at once, before the worker has loaded anything, and may overlap: chats and scores run one
-// after another in the order in which they came, everything else is answered straight away.
+// same `id`: any number of `progress`, `delta` or `call` messages, then exactly one `result` or `error`. `abort`, `pause` and `continue` are
+// the only messages without an answer. Requests may be sent at once, before the worker has loaded anything, and may overlap: chats and scores
+// run one after another in the order in which they came, everything else is answered straight away.
 //
 //   request                                    progress / delta                    result.value
 //   {type: "load",   id, options}              {type: "progress", id, progress}*   Stats
@@ -16,12 +16,20 @@
 //   {type: "stats",  id}                                                           Stats
 //   {type: "bench",  id, options: BenchOptions} of a shape: {type: "progress", ..     BenchReport, or on the CPU CpuBenchReport
 //                                              .. id, progress: BenchProgress}*
+//   {type: "probe",  id, options: Source}                                          Probe
 //   {type: "models", id}                                                           StoredModel[]
 //   {type: "delete", id, model}                model: a StoredModel's id           null
+//   {type: "export", id, model}                .. or that of a split model's part  {name, blob}: the file's usual name, and its bytes,
+//                                                                                  which stay in storage until they are read
+//   {type: "import", id, file: Blob, options: ImportOptions}
+//                                              {type: "progress", id, progress}*   StoredModel
 //   {type: "free",   id}                                                           null
 //   {type: "abort",  id}                       id: that of the request to end      (none)
+//   {type: "pause",  id}                       id: that of the load whose download (none)
+//   {type: "continue", id}                     .. stands still, or goes on         (none)
 //
-// An aborted load ends with the error `aborted`. An aborted chat ends with a result: what was said so far, `finish_reason: "abort"`.
+// An aborted load, probe or import ends with the error `aborted`; of a load, what had arrived is kept. An aborted chat ends with a result: what
+// was said so far, `finish_reason: "abort"`. A pause also holds for a load that begins again by itself.
 // A GPU that is lost (`gpu_lost`) is opened again, and the model loaded again, once and by itself: see lasting.js. Requests that come
 // meanwhile wait. `progress` messages with the load's id then come again, after its result, up to "ready".
 //
@@ -41,9 +49,10 @@
 //   internal             something else that JavaScript threw; it should not happen
 //
 // PROGRESS. `phase` runs through these, in order; the first three exclude each other and count bytes of the model's file:
-//   "download"   from the network; each chunk is stored and handed to the device as it arrives
+//   "download"   from the network; each chunk is checked, stored and handed to the device as it arrives. What was stored before counts too, so
+//                that a download that goes on begins at `resumed`
 //   "cache"      from IndexedDB, without any request
-//   "file"       from a local file
+//   "file"       from a local file, or from local files
 //   "upload"     the device takes the last bytes
 //   "compile"    it waits for the kernels whose compiling began with the header and is not done yet; each of them is checked on a
 //                small computation, then the first pass runs
@@ -51,15 +60,41 @@
 // If a GPU fails half-way, or its kernels compute wrongly, and `backend` is "auto", the same phases run again with `backend: "cpu"`.
 
 import { anyBuild, cpuBuild, gpuBuild, lastWords, missingBytes } from "./builds.js";
+import { DownloadControl } from "./control.js";
 import { Lasting, failure } from "./lasting.js";
 
 /**
  * @typedef {import("./builds.js").Api | import("./builds.js").CpuApi} Api
  *
- * @typedef {object} LoadOptions
- * @property {string} [url] address of a GGUF, best an absolute one; this or `file`
+ * @typedef {object} Remote a GGUF on the network
+ * @property {string} url best an absolute one
+ * @property {string[]} [mirrors] further addresses of the same file; its bytes are mixed only if a digest is known
+ * @property {string} [sha256] its published digest, in hexadecimal; for bytes with another one the load ends in `digest_mismatch`
+ * @property {number} [bytes] its published size
+ * @property {{bytes: number, sha256: string[]}} [chunks] published digests of its pieces of so many bytes
+ *
+ * @typedef {object} Others the other places where bytes come from, one of them instead of `url`
+ * @property {Remote[]} [parts] a split GGUF, all parts in order
  * @property {Blob} [file] a GGUF picked by the visitor; it is read where it lies, and not stored
+ * @property {Blob[]} [files] a split one, all parts in order
+ * @property {string} [stored] a StoredModel's id: loads from storage, and never asks the network
+ *
+ * @typedef {Partial<Remote> & Others} Source
+ *
+ * @typedef {{bytes: number | null, stored: number, complete: boolean}} Probe of the model, all parts together: its size by storage, by what is
+ *   published, or by one small request, null if the server does not say; bytes in storage; whether it can be loaded from there alone
+ *
+ * @typedef {object} ImportOptions
+ * @property {string} [url] stores it as if it came from there; else its id is `file:` and its name
+ * @property {string} [name] for StoredModel
+ * @property {string} [sha256] a file with another digest is not kept: `digest_mismatch`
+ *
+ * @typedef {Source & HowToLoad} LoadOptions
+ *
+ * @typedef {object} HowToLoad
  * @property {string} [name] what to call the model in `stats()`; else the file's own name
+ * @property {boolean} [store] false: the model is neither read from storage nor written there
+ * @property {boolean} [paused] the download waits for `continue` before its first request
  * @property {"auto" | "webgpu" | "cpu"} [backend] "auto": WebGPU where there is a real GPU and it works, else the CPU
  * @property {number} [n_ctx] tokens in the context, at most what the model was trained for; else that, up to 16384 on WebGPU and
  *   8192 on the CPU
@@ -76,17 +111,26 @@ import { Lasting, failure } from "./lasting.js";
  * @property {string} [forms] which forms of the GPU's kernels run, as in "matvec=subgroups,matmul=base"
  * @property {boolean} [tune] compare the forms anew, also on a GPU that the CPU plays
  * @property {string} [sabotage] kernels whose name begins with this do nothing, as if the GPU computed wrongly
+ * @property {{chunk_bytes?: number, speedup?: number, seed?: number, parallel?: number}} [download] `chunk_bytes`: size of chunks; `speedup`: all waits
+ *   of the downloader, as those before it tries again, are divided by it; `seed`: of their jitter; `parallel`: chunks under way at once
  *
  * @typedef {object} Progress
  * @property {"download" | "cache" | "file" | "upload" | "compile" | "ready"} phase
  * @property {"webgpu" | "cpu"} backend the backend being loaded
- * @property {number} loaded bytes so far
+ * @property {number} loaded bytes so far, those that were in storage already among them. It goes back only when the file changed on the server
  * @property {number | null} total bytes of the whole file, null until it is known
  * @property {number | null} bytesPerSecond smoothed over some seconds; null until measured, and in phases without bytes
  * @property {number | null} secondsLeft null while unknown
  * @property {boolean} fromCache the bytes come from IndexedDB
  * @property {boolean} stored the model is, or is about to be, in IndexedDB
  * @property {string | null} note what the visitor should know: why the model is not stored, why the CPU is used
+ * @property {number} resumed bytes that were in storage when this load began
+ * @property {boolean} paused the download stands still until it is continued
+ * @property {null | "offline" | "retry" | "busy" | "other-tab"} waiting why no bytes come: there is no network; a request failed and is made
+ *   again; the server asked for patience; another tab downloads this file, and its figures are shown
+ * @property {number | null} retrySeconds until the next try
+ * @property {null | "quota" | "blocked" | "temporary"} problem why it is not stored: storage ran full; the browser lets nothing be stored;
+ *   storage failed. `note` says it in words
  *
  * @typedef {object} ChatRequest
  * @property {object[]} messages OpenAI's messages
@@ -132,8 +176,9 @@ import { Lasting, failure } from "./lasting.js";
  * @property {number} n_ctx tokens in the context
  * @property {number} n_ubatch most tokens in a pass
  * @property {{name: string, arch: string, file_type: string | null, bytes: number, n_layer: number, n_embd: number, n_vocab: number, n_ctx_train: number}} model
- * @property {{kind: "network" | "cache" | "file", url: string | null, stored: boolean, why: string | null}} source
- *   `stored`: the model is in IndexedDB; `why`: the reason if it is not
+ * @property {{kind: "network" | "cache" | "file", url: string | null, stored: boolean, why: string | null, sha256: string | null, checked: boolean}} source
+ *   `stored`: the model is in IndexedDB; `why`: the reason if it is not; `sha256`: the file's digest, null if it was not computed; `checked`: that
+ *   digest was published, and met
  * @property {{device_ms: number, header_ms: number, read_ms: number, upload_ms: number, compile_ms: number, total_ms: number}} load
  *   the parts of the load: getting the device; until the header was understood; until the last byte was read (uploads overlap with
  *   it); the wait for the device after that; the wait for its kernels, their check, and the first pass. `total_ms` has a failed try on another backend in it
@@ -209,11 +254,16 @@ import { Lasting, failure } from "./lasting.js";
  *   they could not be compiled
  * @property {number} check_ms how long the self-check took
  *
- * @typedef {object} StoredModel
- * @property {string} id
+ * @typedef {object} StoredModel a split model is one of these
+ * @property {string} id the address it came from, of a split model its first part's; `file:` and a name if it was imported without one
  * @property {string} url
- * @property {number} bytes
- * @property {boolean} complete false: a torn download, which is not used
+ * @property {string | null} name what it was called when it was loaded or imported
+ * @property {number} bytes in storage so far
+ * @property {number | null} total its size, null as long as that is unknown
+ * @property {boolean} complete false: a download that broke off; the next load goes on with it
+ * @property {number | null} used_ms when it was loaded last, in milliseconds since 1970; null if that is not known
+ * @property {number} parts files that it consists of
+ * @property {string | null} sha256 digest of the whole file, once known; null for a split model
  *
  * @typedef {{code: string, message: string}} ErrorInfo
  *
@@ -222,9 +272,11 @@ import { Lasting, failure } from "./lasting.js";
  *   | {type: "score", id: number, ids: Uint32Array}
  *   | {type: "encode", id: number, text: string}
  *   | {type: "decode", id: number, ids: Uint32Array}
- *   | {type: "delete", id: number, model: string}
+ *   | {type: "delete" | "export", id: number, model: string}
+ *   | {type: "import", id: number, file: Blob, options: ImportOptions}
+ *   | {type: "probe", id: number, options: Source}
  *   | {type: "bench", id: number, options: BenchOptions}
- *   | {type: "stats" | "models" | "free" | "abort", id: number}} Request
+ *   | {type: "stats" | "models" | "free" | "abort" | "pause" | "continue", id: number}} Request
  *
  * @typedef {{type: "progress", id: number, progress: Progress | BenchProgress}
  *   | {type: "delta", id: number, text: string}
@@ -239,9 +291,14 @@ let lasting = engineOf();
 let crashed = null;
 /** Requests under way, by id, and how to end them. @type {Map<number, AbortController>} */
 const pending = new Map();
+/** Where loads wait while they are paused, by id: of those under way, and of the last one, which may begin again by itself. @type {Map<number, DownloadControl>} */
+const gates = new Map();
 
 /** @param {Response} message @param {Transferable[]} [transfer] */
 const post = (message, transfer = []) => self.postMessage(message, { transfer });
+
+/** Passes a request's progress on. @param {number} id @returns {(progress: any) => void} */
+const tell = (id) => (progress) => post({ type: "progress", id, progress });
 
 /** Whether the browser offers a GPU, good or bad. */
 const hasAdapter = async () => Boolean(await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null));
@@ -279,8 +336,8 @@ async function somewhere(options, task) {
 }
 
 /** Loads a model. @type {import("./lasting.js").Make} */
-function make(options, onProgress, signal) {
-  return somewhere(options, ({ Engine }, where) => Engine.load({ ...options, ...where }, onProgress, signal));
+function make(options, onProgress, signal, gate) {
+  return somewhere(options, ({ Engine }, where) => Engine.load({ ...options, ...where }, onProgress, signal, gate));
 }
 
 /** @param {Request} request @param {AbortSignal} signal */
@@ -288,7 +345,12 @@ async function answer(request, signal) {
   const { id } = request;
   switch (request.type) {
     case "load": {
-      return lasting.load(request.options, (progress) => post({ type: "progress", id, progress }), signal);
+      const { options } = request;
+      const gate = new DownloadControl();
+      if (options.paused) gate.pause();
+      for (const other of gates.keys()) if (!pending.has(other)) gates.delete(other);
+      gates.set(id, gate);
+      return lasting.load({ options, onProgress: tell(id), gate }, signal);
     }
     case "chat": {
       let begun = false;
@@ -310,14 +372,19 @@ async function answer(request, signal) {
       const { options } = request;
       if (!options.shape) return (await lasting.get()).bench(options, signal);
       lasting.free(); // two models may not fit
-      const onProgress = (/** @type {BenchProgress} */ progress) => post({ type: "progress", id, progress });
-      return somewhere(options, (api, where) => api.bench({ ...options, ...where }, onProgress, signal));
+      return somewhere(options, (api, where) => api.bench({ ...options, ...where }, tell(id), signal));
     }
+    case "probe":
+      return (await anyBuild()).probe(request.options, signal);
     case "models":
       return (await anyBuild()).models();
     case "delete":
       await (await anyBuild()).delete_model(request.model);
       return null;
+    case "export":
+      return (await anyBuild()).export_model(request.model);
+    case "import":
+      return (await anyBuild()).import_model(request.file, request.options ?? {}, tell(id), signal);
     case "free":
       lasting.free();
       return null;
@@ -384,5 +451,7 @@ self.addEventListener("unhandledrejection", (event) => {
 
 self.addEventListener("message", (/** @type {MessageEvent<Request>} */ { data }) => {
   if (data?.type === "abort") pending.get(data.id)?.abort();
+  else if (data?.type === "pause") gates.get(data.id)?.pause();
+  else if (data?.type === "continue") gates.get(data.id)?.continue();
   else if (Number.isInteger(data?.id)) serve(data);
 });
