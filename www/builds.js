@@ -24,6 +24,9 @@ const THREADS = [1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 5, 4, 1, 3, 1, 1, 10, 11, 1, 9, 
 /** @param {number[]} probe */
 const has = (probe) => typeof WebAssembly === "object" && WebAssembly.validate(Uint8Array.from([0, 97, 115, 109, 1, 0, 0, 0, ...probe]));
 
+/** Whether this browser can run the engine at all. */
+export const isSupported = () => has(SIMD);
+
 /** Why threads cannot be had here; null if they can. */
 function whyNoThreads() {
   if (!(/** @type {any} */ (globalThis).crossOriginIsolated)) return "the page is not cross-origin isolated";
@@ -47,7 +50,7 @@ function usualThreads() {
  * @param {{threads?: number, threads_why?: string, debug?: import("./worker.js").Debug}} options of a load
  * @returns {Choice}
  */
-function chooseCpu({ threads, threads_why, debug }) {
+export function chooseCpu({ threads, threads_why, debug }) {
   const why = whyNoThreads();
   const build = debug?.build ?? (why ? "outcrop" : "outcrop-cpu");
   if (why || build === "outcrop") {
@@ -79,7 +82,7 @@ function once(load) {
 
 /** The build with WebGPU. @type {() => Promise<Api>} */
 const plain = once(async () => {
-  if (!has(SIMD)) {
+  if (!isSupported()) {
     throw failure("unsupported_browser", "this browser has no WebAssembly SIMD; any browser of the last few years has it");
   }
   const api = await import("./pkg/outcrop.js");
