@@ -11,9 +11,13 @@
 // worker of its own, one for each loaded model. No request is made but for these files and the model's.
 
 import { Completions } from "./completions.js";
+import { DownloadControl } from "./control.js";
 import { EngineWorker } from "./engine.js";
 import { OutcropError } from "./errors.js";
+import { placeOf, readCatalogue, sourceOf } from "./names.js";
+import { preflight, storage } from "./preflight.js";
 
+export { DownloadControl } from "./control.js";
 export { OutcropError } from "./errors.js";
 export { ChatCompletionStream } from "./completions.js";
 
@@ -26,21 +30,18 @@ export { ChatCompletionStream } from "./completions.js";
  * @typedef {import("./completions.js").ChatCompletion} ChatCompletion
  * @typedef {import("./completions.js").ChatCompletionChunk} ChatCompletionChunk
  *
- * @typedef {object} KnownModel an entry of models.json
- * @property {string} id the name to load it by
- * @property {string} name for people
- * @property {string} url absolute
- * @property {number} bytes size of the download
- * @property {string} description
- * @property {string[]} examples prompts that suit it
- *
- * @typedef {string | URL | Blob | {url: string | URL, name?: string} | {file: Blob, name?: string}} ModelSource
- *   a name from models.json, an address (relative to the page), or a file
+ * @typedef {import("./names.js").KnownModel} KnownModel
+ * @typedef {import("./names.js").ModelSource} ModelSource
+ * @typedef {import("./names.js").Published} Published
+ * @typedef {import("./preflight.js").Preflight} Preflight
+ * @typedef {import("./preflight.js").Storage} Storage
  *
  * @typedef {object} LoadOptions
  * @property {"auto" | "webgpu" | "cpu"} [backend] "auto", the default: WebGPU where it works, else the CPU; `stats().fallback` says why
  * @property {(progress: Progress) => void} [onProgress] also later, if the GPU is lost and the model is loaded again
- * @property {AbortSignal | null} [signal] ends the load, as in fetch()
+ * @property {AbortSignal | null} [signal] ends the load, as in fetch(). What had arrived is kept, and the next load goes on from there
+ * @property {DownloadControl} [control] pauses the download and continues it
+ * @property {boolean} [store] false: the model is neither read from this browser's storage nor written there; by default both, where it can be
  * @property {number} [nCtx] tokens in the context
  * @property {"f32" | "f16" | "q8_0"} [kv] how keys and values are stored: exactly, the default; in half the memory; or in 8 bits with a
  *   scale for each 32, 0.28 of it, for contexts from about 8192 tokens on
@@ -84,31 +85,22 @@ export class Outcrop {
    * @param {LoadOptions} [options]
    * @returns {Promise<Outcrop>} rejects with an OutcropError, or the signal's reason
    */
-  static async load(model, { backend = "auto", onProgress, signal, nCtx, kv, activations, threads, debug } = {}) {
-    if (!["auto", "webgpu", "cpu"].includes(backend)) {
-      throw new OutcropError("invalid_request", `backend: ${JSON.stringify(backend)}, expected "auto", "webgpu" or "cpu"`);
-    }
-    const source = await resolve(model);
-    const options = {
-      url: source.url,
-      file: source.file,
-      name: source.name,
-      backend,
-      ...(nCtx === undefined ? {} : { n_ctx: nCtx }),
-      ...(kv === undefined ? {} : { kv }),
-      ...(activations === undefined ? {} : { activations }),
-      ...(threads === undefined ? {} : { threads }),
-      ...(debug === undefined ? {} : { debug }),
-    };
+  static async load(model, { backend = "auto", onProgress, signal, control, store, nCtx, kv, activations, threads, debug } = {}) {
+    checkBackend(backend);
+    if (control !== undefined && !(control instanceof DownloadControl)) throw new OutcropError("invalid_request", "control must be a DownloadControl");
+    const { name, where } = await sourceOf(model, base(), Outcrop.catalogue);
+    const asked = { ...where, name, backend, store, n_ctx: nCtx, kv, activations, threads, debug };
+    // What was not asked for is left out: the engine then chooses.
+    const options = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
     const engine = new EngineWorker();
     const freed = new OutcropError("not_loaded", "the load was given up");
     try {
-      await withAbort(signal, engine.request({ type: "load", options }, { onProgress, signal }));
+      await withAbort(signal, engine.request({ type: "load", options }, { onProgress, signal, control }));
     } catch (error) {
       engine.close(freed);
       throw error;
     }
-    return new Outcrop(engine, source.name);
+    return new Outcrop(engine, name);
   }
 
   /** The models that this copy of Outcrop knows by name (models.json). @returns {Promise<KnownModel[]>} */
@@ -120,14 +112,86 @@ export class Outcrop {
     return catalogue;
   }
 
-  /** The models in this browser's storage, torn downloads included. @returns {Promise<StoredModel[]>} */
+  /**
+   * What a name, an address or a file means, without fetching any of it.
+   *
+   * @param {ModelSource} model
+   * @returns {Promise<{id: string | null, name: string, url: string | null}>} `id`: of the known model, if it is one; `url`: of a split
+   *   model its first part's; null for files. Rejects with `unknown_model`, `invalid_request` or `split_file`, as a load does
+   */
+  static async resolve(model) {
+    const { id, name, where } = await sourceOf(model, base(), Outcrop.catalogue);
+    return { id, name, url: where.url ?? where.parts?.[0]?.url ?? null };
+  }
+
+  /**
+   * Whether a model will fit and run here, before any byte of it is fetched. One small request is made if its size is not known otherwise.
+   *
+   * @param {ModelSource} model
+   * @param {{backend?: "auto" | "webgpu" | "cpu", store?: boolean, signal?: AbortSignal | null}} [options] the first two as for the load
+   * @returns {Promise<Preflight>} an estimate: a load may be tried whatever it says
+   */
+  static async preflight(model, { backend = "auto", store = true, signal } = {}) {
+    checkBackend(backend);
+    const source = await sourceOf(model, base(), Outcrop.catalogue);
+    const known = await Outcrop.catalogue();
+    return withWorker(signal, (ask) => preflight(source, { backend, store }, known, ask));
+  }
+
+  /** The models in this browser's storage, broken-off downloads included: the next load of one goes on with it. @returns {Promise<StoredModel[]>} */
   static models() {
-    return once({ type: "models" });
+    return withWorker(null, (ask) => ask({ type: "models" }));
   }
 
   /** Deletes a model from this browser's storage. @param {string} id a stored model's `id` @returns {Promise<void>} */
   static async delete(id) {
-    await once({ type: "delete", model: id });
+    await withWorker(null, (ask) => ask({ type: "delete", model: id }));
+  }
+
+  /**
+   * A stored model as a file. Nothing is copied: the Blob's bytes stay in this browser's storage until something reads them.
+   *
+   * @param {string} id a stored model's `id`, or the address of one part of a split model, which has a file for each
+   * @returns {Promise<{name: string, blob: Blob}>} `name` ends in .gguf. Rejects with `not_stored` unless all of it is there
+   */
+  static export(id) {
+    return withWorker(null, (ask) => ask({ type: "export", model: id }));
+  }
+
+  /**
+   * Copies a file into this browser's storage, for loads to come.
+   *
+   * @param {File | Blob} file a GGUF; of a split model one part, each being imported by itself
+   * @param {object} [options]
+   * @param {string | URL} [options.as] a known model's name, or an address: it is stored as if it had been downloaded from there, and checked
+   *   against what is published of it. Otherwise it is loaded as `{stored: id}`
+   * @param {(progress: Progress) => void} [options.onProgress]
+   * @param {AbortSignal | null} [options.signal]
+   * @returns {Promise<StoredModel>} rejects with `digest_mismatch` if the file is not the published one, and with `storage` if there is no room
+   */
+  static async import(file, { as, onProgress, signal } = {}) {
+    if (!(file instanceof Blob)) throw new OutcropError("invalid_request", "import takes a File or a Blob");
+    const given = /** @type {File} */ (file).name;
+    const { url, sha256, bytes, name = given } = as === undefined ? {} : await placeOf(as, file, base(), Outcrop.catalogue);
+    if (bytes !== undefined && bytes !== file.size) {
+      throw new OutcropError("digest_mismatch", `${given ?? "the file"} is not ${as}: it has ${file.size} bytes, the published one ${bytes}`);
+    }
+    const options = { ...(url && { url }), ...(name && { name }), ...(sha256 && { sha256 }) };
+    return withWorker(signal, (ask) => ask({ type: "import", file, options }, { onProgress }));
+  }
+
+  /** How full this browser's storage is. @returns {Promise<Storage>} */
+  static storage() {
+    return storage();
+  }
+
+  /**
+   * Asks the browser never to clear this site's storage by itself. Some ask the visitor, so say first why.
+   *
+   * @returns {Promise<boolean>} whether it has promised
+   */
+  static async persist() {
+    return (await navigator.storage?.persist?.().catch(() => false)) ?? false;
   }
 
   /** What runs, where, how fast, and why not elsewhere. @returns {Promise<Stats>} */
@@ -161,11 +225,27 @@ export class Outcrop {
   }
 }
 
-/** Asks a worker that lives for one question: listing what is stored must not need a loaded model. @param {{type: string, [key: string]: unknown}} message */
-async function once(message) {
+/** @param {unknown} backend */
+function checkBackend(backend) {
+  if (["auto", "webgpu", "cpu"].includes(/** @type {string} */ (backend))) return;
+  throw new OutcropError("invalid_request", `backend: ${JSON.stringify(backend)}, expected "auto", "webgpu" or "cpu"`);
+}
+
+/** What addresses are relative to. */
+const base = () => globalThis.document?.baseURI ?? globalThis.location?.href;
+
+/**
+ * Asks a worker that lives no longer than the question: listing what is stored must not need a loaded model.
+ *
+ * @template T
+ * @param {AbortSignal | null | undefined} signal
+ * @param {(ask: (message: {type: string, [key: string]: unknown}, hooks?: import("./engine.js").Hooks) => Promise<any>) => Promise<T>} task
+ * @returns {Promise<T>}
+ */
+async function withWorker(signal, task) {
   const engine = new EngineWorker();
   try {
-    return await engine.request(message);
+    return await withAbort(signal, task((message, hooks) => engine.request(message, { ...hooks, signal })));
   } finally {
     engine.close(new OutcropError("not_loaded", "no model is loaded"));
   }
@@ -206,44 +286,6 @@ async function fetchCatalogue() {
     throw new OutcropError("network", `could not download ${address}: ${error instanceof Error ? error.message : error}`);
   }
   if (!response.ok) throw new OutcropError("http_status", `could not download ${address}: the server answered ${response.status}`);
-  /** @type {KnownModel[]} */
-  const models = (await response.json()).models;
-  return models.map((model) => ({ ...model, url: new URL(model.url, address).href }));
-}
-
-/** @param {ModelSource} model @returns {Promise<{url?: string, file?: Blob, name: string}>} */
-async function resolve(model) {
-  if (model instanceof Blob) return { file: model, name: fileName(/** @type {File} */ (model).name ?? "file") };
-  if (typeof model === "object" && model && "file" in model) {
-    return { file: model.file, name: model.name ?? fileName(/** @type {File} */ (model.file).name ?? "file") };
-  }
-  if (typeof model === "object" && model && "url" in model) {
-    const url = address(model.url);
-    return { url, name: model.name ?? fileName(url) };
-  }
-  const text = String(model);
-  // Whatever cannot be a name is an address, so that an address needs no other file to be loaded first.
-  if (!/^[\w.-]+$/.test(text) || /\.gguf$/i.test(text)) return { url: address(text), name: fileName(address(text)) };
-  const known = (await Outcrop.catalogue()).find(({ id }) => id === text);
-  if (!known) {
-    throw new OutcropError("unknown_model", `there is no model called ${text} here; give its address, ending in .gguf`);
-  }
-  return { url: known.url, name: known.id };
-}
-
-/** @param {string | URL} text @returns {string} */
-function address(text) {
-  try {
-    const url = new URL(text, globalThis.document?.baseURI ?? globalThis.location?.href);
-    if (["http:", "https:", "blob:"].includes(url.protocol)) return url.href;
-  } catch {
-    // said below
-  }
-  throw new OutcropError("invalid_request", `${text} is not the address of a model`);
-}
-
-/** `https://host/x/granite-Q4_K_M.gguf?download=1` -> `granite-Q4_K_M`. @param {string} path */
-function fileName(path) {
-  const last = path.split(/[?#]/)[0]?.split("/").pop() ?? "";
-  return last.replace(/\.gguf$/i, "") || path;
+  const json = await response.json().catch(() => null); // a page instead of the file, as some hosts answer for what they have not
+  return readCatalogue(json, address.href);
 }
