@@ -42,9 +42,8 @@ import { OutcropError } from "./errors.js";
  * @property {string} description
  * @property {string[]} examples prompts that suit it
  *
- * @typedef {{url: string, mirrors?: string[], sha256?: string, bytes?: number, chunks?: {bytes: number, sha256: string[]}}} Remote
- * @typedef {Partial<Remote> & {parts?: Remote[], file?: Blob, files?: Blob[], stored?: string}} Where the fields of the worker's load options
- *   that say where the bytes are: `url` and what goes with it, or one of the others
+ * @typedef {import("./worker.js").Remote} Remote
+ * @typedef {import("./worker.js").Source} Where the fields of the worker's load options that say where the bytes are
  * @typedef {{id: string | null, name: string, where: Where}} Source `id`: in models.json
  *
  * @typedef {() => Promise<KnownModel[]>} Catalogue asked only when a name is to be looked up
