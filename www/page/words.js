@@ -1,7 +1,7 @@
 // @ts-check
 // Numbers and errors in words that a visitor understands.
 
-const UNITS = ["B", "kB", "MB", "GB"];
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
 /** `1942564512` -> "1.94 GB": decimal units, as shops and operating systems count. @param {number} bytes */
 export function size(bytes) {
@@ -23,6 +23,19 @@ export function duration(seconds) {
   if (minutes < 60) return `${minutes} minutes`;
   const hours = Math.round(minutes / 6) / 10;
   return `${hours} ${hours === 1 ? "hour" : "hours"}`;
+}
+
+const DAY_MS = 24 * 3600_000;
+const DAYS = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+
+/** `ago(yesterday)` -> "yesterday": by the calendar, not by 24 hours. @param {number} then in ms since 1970 @param {number} [now] */
+export function ago(then, now = Date.now()) {
+  const [day, today] = [new Date(then).setHours(0, 0, 0, 0), new Date(now).setHours(0, 0, 0, 0)];
+  const days = Math.round((day - today) / DAY_MS);
+  if (days >= 0) return "today"; // a clock that was set back makes no future
+  if (days > -31) return DAYS.format(days, "day");
+  const year = new Date(then).getFullYear() === new Date(now).getFullYear() ? undefined : "numeric";
+  return `on ${new Date(then).toLocaleDateString("en-GB", { day: "numeric", month: "long", year })}`;
 }
 
 /** @param {number} rate tokens per second */
@@ -51,6 +64,35 @@ const ERRORS = /** @type {any} */ ({
       "The server could not be reached, or does not let other sites read its files. Check the connection and the address; if it still " +
       "fails, download the file yourself and open it here.",
     remedies: ["retry", "models"],
+  },
+  bad_response: {
+    title: "The server gives this file out in a way that cannot be used",
+    text:
+      "It packs or cuts the file on the way, or sends other parts than were asked for. Try again, or take another address; or download " +
+      "the file yourself and open it here.",
+    remedies: ["retry", "models"],
+  },
+  file_changed: {
+    title: "The file keeps changing on its server",
+    text: "It changed faster than it could be downloaded, and parts of two versions do not make a model. Try again later, or choose another address.",
+    remedies: ["retry", "models"],
+  },
+  digest_mismatch: {
+    title: "These are not the bytes that were published",
+    text:
+      "What arrived does not match the model’s published fingerprint (SHA-256). It was neither used nor kept. Something between the server and " +
+      "this browser may have changed it: try again, or on another network.",
+    remedies: ["retry", "models"],
+  },
+  split_file: {
+    title: "These parts do not make one model",
+    text: "A split model needs all of its parts, from 00001 to the last, and no other’s. Choose them all at once, or give the address of the first.",
+    remedies: ["models"],
+  },
+  not_stored: {
+    title: "This model is not stored here any more",
+    text: "It was deleted, here or in another tab, or the browser made room. Download it again, or open it from a file.",
+    remedies: ["models"],
   },
   http_status: {
     title: "The server would not give out the model",
@@ -171,13 +213,14 @@ const ERRORS = /** @type {any} */ ({
 
 /**
  * @param {unknown} error
+ * @param {number} [kept] bytes of the download that are kept
  * @returns {Explanation}
  */
-export function explain(error) {
+export function explain(error, kept = 0) {
   const { code, message } = /** @type {{code?: unknown, message?: unknown}} */ (error ?? {});
   const known = typeof code === "string" && Object.hasOwn(ERRORS, code) ? ERRORS[code] : undefined;
   const details = `${message ?? error}${typeof code === "string" ? ` (${code})` : ""}`;
-  if (known) return { ...known, details };
+  if (known) return { ...known, text: kept > 0 ? `${known.text} ${size(kept)} are kept: the next try goes on from there.` : known.text, details };
   return {
     title: "Something went wrong",
     text: "This should not happen. Try again; if it comes back, the details below will help whoever looks into it.",
