@@ -4,21 +4,27 @@
 // Everything that lasts is in three places: the conversation (page/chat.js), the loaded model (`outcrop`), and the page's address
 // (`?model=` and `backend=`), which a visitor may keep or share. Losing the engine loses no word of the conversation.
 
+import { DownloadControl } from "./control.js";
 import { Outcrop } from "./outcrop.js";
 import { Chat } from "./page/chat.js";
+import { byFiles, byName } from "./page/choices.js";
+import { acceptDrops } from "./page/drop.js";
 import { LoadCard } from "./page/load-card.js";
-import { ModelDialog, byFile, byUrl, known } from "./page/model-dialog.js";
+import { ModelDialog } from "./page/model-dialog.js";
+import { offer } from "./page/offer.js";
 import { SettingsDialog } from "./page/settings.js";
+import { cancelled, keptOf } from "./page/stopped.js";
 import { device, explain, size, speed } from "./page/words.js";
 
 /**
- * @typedef {import("./page/model-dialog.js").Choice} Choice
+ * @typedef {import("./page/choices.js").Choice} Choice
  * @typedef {import("./page/model-dialog.js").Backend} Backend
  * @typedef {import("./page/words.js").Remedy} Remedy
+ * @typedef {import("./worker.js").Progress} Progress
  */
 
-/** Known models up to this many bytes are loaded without asking. */
-const SMALL = 20e6;
+/** A server that does not say within this time how big a model is: its load has better words for that. */
+const PATIENCE_MS = 8000;
 
 /** @template {HTMLElement} [T=HTMLElement] @param {string} id @returns {T} */
 const byId = (id) => /** @type {T} */ (document.getElementById(id));
@@ -27,14 +33,16 @@ const message = /** @type {HTMLTextAreaElement} */ (byId("message"));
 const send = /** @type {HTMLButtonElement} */ (byId("send"));
 const stop = /** @type {HTMLButtonElement} */ (byId("stop"));
 const chat = new Chat(byId("turns"), byId("scroll"));
-const card = new LoadCard(byId("card"));
+const card = new LoadCard(byId("card"), announce);
 const settings = new SettingsDialog(/** @type {HTMLDialogElement} */ (byId("settings")));
-const models = new ModelDialog(/** @type {HTMLDialogElement} */ (byId("models")), load, changeBackend);
+const models = new ModelDialog(/** @type {HTMLDialogElement} */ (byId("models")), (next) => choose(next, true), changeBackend);
 
 /** The loaded model. @type {Outcrop | null} */
 let outcrop = null;
 /** What is loaded, being loaded, or failed to load. @type {Choice | null} */
 let choice = null;
+/** A choice that is being looked at, or asked about. @type {AbortController | null} */
+let looking = null;
 /** @type {AbortController | null} */
 let loading = null;
 /** @type {AbortController | null} */
@@ -42,28 +50,54 @@ let answering = null;
 
 // ---- loading ----
 
+/** Loads what was chosen, after a question if it is big. @param {Choice} next @param {boolean} agreed the visitor has seen its size, and clicked on it */
+async function choose(next, agreed) {
+  if (!outcrop && !loading) say("status", `Looking at ${next.name}…`);
+  looking?.abort();
+  const controller = (looking = new AbortController());
+  const patience = setTimeout(() => controller.abort(), PATIENCE_MS);
+  const again = () => looking === controller && choose(next, false);
+  const question = await offer(next, { backend: models.backend, agreed, load, freeSpace: () => freeSpace(again), signal: controller.signal });
+  clearTimeout(patience);
+  if (looking !== controller) return; // another was chosen meanwhile
+  if (!question) return load(next);
+  if (loading) {
+    loading.abort();
+    loading = choice = null;
+    models.setCurrent(null, "");
+    showModel();
+  }
+  if (!outcrop) say("status", "No model is loaded");
+  card.ask({ ...question, actions: [...question.actions, ...(outcrop ? [{ label: "Not now", act: () => card.hide() }] : [])] });
+  announce(question.title);
+}
+
 /** @param {Choice} next @param {Backend} [backend] */
 async function load(next, backend = models.backend) {
+  looking?.abort();
   loading?.abort();
   answering?.abort();
   outcrop?.free();
-  outcrop = null;
+  outcrop = looking = null;
   const controller = (loading = new AbortController());
+  const control = new DownloadControl();
   choice = next;
   models.backend = backend;
-  models.setCurrent(next, "");
+  models.setCurrent(next, "", true);
   remember(next, backend);
   showModel();
-  card.start(next.name, () => controller.abort());
+  card.start(next.name, { control, cancel: () => controller.abort(), freeSpace: () => freeSpace() });
   say("status", `Loading ${next.name}…`);
   announce(`Loading ${next.name}`);
+  /** @type {Progress | null} */
+  let last = null;
   try {
     const { signal } = controller;
-    const onProgress = (/** @type {import("./worker.js").Progress} */ progress) => {
+    const onProgress = (/** @type {Progress} */ progress) => {
       if (outcrop && choice === next) showReturn(progress);
-      else if (!signal.aborted) card.show(progress);
+      else if (!signal.aborted) card.show((last = progress));
     };
-    const loaded = await Outcrop.load(next.source, { backend, signal, onProgress });
+    const loaded = await Outcrop.load(next.source, { backend, signal, control, onProgress });
     if (signal.aborted) return loaded.free();
     outcrop = loaded;
     card.hide();
@@ -74,18 +108,28 @@ async function load(next, backend = models.backend) {
     if (loading !== controller) return; // another model was chosen meanwhile
     choice = null;
     models.setCurrent(null, "");
-    if (controller.signal.aborted) {
-      card.hide();
-      say("status", "No model is loaded");
-    } else {
-      card.fail(explain(error), (remedy) => act(remedy, next));
-      say("status", `${next.name} could not be loaded`);
-    }
     showModel();
+    await showEnd(next, controller, last, error);
   } finally {
     if (loading === controller) loading = null;
     showButtons();
   }
+}
+
+/** A load was cancelled, or failed. @param {Choice} next @param {AbortController} controller of the load @param {Progress | null} last @param {unknown} error */
+async function showEnd(next, controller, last, error) {
+  card.stopping();
+  const kept = last?.phase === "download" ? await keptOf(next) : 0;
+  if (loading !== controller) return;
+  if (!controller.signal.aborted) {
+    card.fail(explain(error, kept), (remedy) => act(remedy, next));
+    return say("status", `${next.name} could not be loaded`);
+  }
+  say("status", "No model is loaded");
+  const question = last && cancelled(next, last, kept, { again: () => load(next), close: () => card.hide() });
+  if (!question) return card.hide();
+  card.ask(question);
+  announce([question.title, ...question.text].join(". "));
 }
 
 /** @param {Remedy} remedy @param {Choice} failed the model that the trouble was with */
@@ -95,6 +139,12 @@ function act(remedy, failed) {
   else if (remedy === "cpu") load(failed, "cpu");
   else if (remedy === "models") models.open();
   else newChat();
+}
+
+/** To the list of what is stored, to delete some of it. @param {() => void} [then] when the dialog is closed */
+function freeSpace(then) {
+  models.open({ space: true });
+  if (then) byId("models").addEventListener("close", then, { once: true });
 }
 
 /** @param {Backend} backend */
@@ -129,9 +179,10 @@ async function showRuns() {
   say("status", [`${choice.name} on the ${device(stats.backend)}`, ...(rate ? [speed(rate)] : [])].join(" · "));
   // The reason is an error's message, which begins with the same words.
   const why = stats.fallback ? ` The GPU is not used: ${stats.fallback.replace(/^WebGPU is not available: /, "")}.` : "";
-  const stored = stats.source.stored || !stats.source.why ? "" : ` Not stored in this browser: ${stats.source.why}.`;
+  const stored = stats.source.stored || !stats.source.why ? "" : ` Not wholly stored in this browser: ${stats.source.why.replace(/\.$/, "")}.`;
   byId("status").title = stats.adapter ?? "";
-  say("fallback", `${why}${stored}`.trim());
+  say("fallback-text", `${why}${stored}`.trim());
+  byId("free-space").hidden = !stored;
   byId("fallback").hidden = !why && !stored;
   models.setCurrent(choice, `Now on the ${device(stats.backend)}${stats.adapter ? ` (${stats.adapter})` : ""}.${why}`);
 }
@@ -282,6 +333,7 @@ document.addEventListener("keydown", (event) => {
 stop.addEventListener("click", () => answering?.abort());
 byId("new-chat").addEventListener("click", newChat);
 byId("open-settings").addEventListener("click", () => settings.open());
+byId("free-space").addEventListener("click", () => freeSpace());
 byId("open-models").addEventListener("click", () => models.open());
 byId("choose-granite").addEventListener("click", () => models.open());
 for (const dialog of document.querySelectorAll("dialog")) {
@@ -291,27 +343,9 @@ for (const dialog of document.querySelectorAll("dialog")) {
   });
 }
 
-// ---- drag and drop ----
-
-const drop = byId("drop");
-/** @param {DragEvent} event */
-const carriesFile = (event) => event.dataTransfer?.types.includes("Files") ?? false;
-document.addEventListener("dragover", (event) => {
-  if (!carriesFile(event)) return;
-  event.preventDefault();
-  drop.hidden = false;
-});
-document.addEventListener("dragleave", (event) => {
-  if (event.relatedTarget === null) drop.hidden = true; // left the window, not just an element
-});
-document.addEventListener("drop", (event) => {
-  if (!carriesFile(event)) return;
-  event.preventDefault();
-  drop.hidden = true;
-  const file = event.dataTransfer?.files[0];
-  if (!file) return;
+acceptDrops(byId("drop"), (files) => {
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
-  load(byFile(file));
+  load(byFiles(files));
 });
 
 // ---- the first model ----
@@ -320,24 +354,10 @@ async function first() {
   const query = new URL(location.href).searchParams;
   const backend = query.get("backend");
   if (backend === "webgpu" || backend === "cpu") models.backend = backend;
-  const wanted = query.get("model") ?? "granite-demo";
   try {
-    const found = (await Outcrop.catalogue()).find(({ id }) => id === wanted);
-    if (!found) return await load(/[/:]|\.gguf$/i.test(wanted) ? byUrl(new URL(wanted, document.baseURI).href) : { name: wanted, source: wanted, query: wanted });
-    const next = known(found);
-    if (found.bytes <= SMALL) return await load(next);
-    // A link must not start a download of this size by itself; what is stored already costs nothing.
-    const stored = await Outcrop.models().catch(() => []);
-    if (stored.some(({ url, complete }) => complete && url === found.url)) return await load(next);
-    say("status", "No model is loaded");
-    card.ask(
-      `${found.name} is a download of ${size(found.bytes)}`,
-      "It comes over the network once, and is then kept in this browser.",
-      `Download ${size(found.bytes)}`,
-      () => load(next),
-    );
+    await choose(await byName(query.get("model") ?? "granite-demo"), false);
   } catch (error) {
-    card.fail(explain(error), () => location.reload());
+    card.fail(explain(error), (remedy) => (remedy === "models" ? models.open() : location.reload()));
     say("status", "No model is loaded");
   }
 }

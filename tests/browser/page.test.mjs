@@ -1,57 +1,30 @@
 // The chat page, with a played engine: what it shows, how it is used by keyboard and screen reader, and what it says when things
 // go wrong. Whether the engine is any good is chat.test.mjs's question.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { after, afterEach, before, test } from "node:test";
-import { collectErrors, launchChromium, skipWithout, startServer } from "./harness.mjs";
-import { playEngine } from "./played-engine.mjs";
+import { test } from "node:test";
+import { skipWithout } from "./harness.mjs";
+import { playEngine, progress } from "./played-engine.mjs";
+import { Visits } from "./visit.mjs";
 
 const skip = skipWithout("chromium");
-const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const visits = new Visits(skip);
 
 const MICRO = "https://huggingface.co/ibm-granite/granite-4.0-h-micro-GGUF/resolve/51ce07a9c9cfa971ca359d9625836bf8a4a1b61f/granite-4.0-h-micro-Q4_K_M.gguf";
-const DOWNLOAD = {
-  phase: "download", backend: "webgpu", loaded: 340e6, total: 1942564512, bytesPerSecond: 38.2e6, secondsLeft: 41.9, fromCache: false, stored: true, note: null,
-};
+const DOWNLOAD = progress({ backend: "webgpu" });
 const MARKDOWN = ["# Rock\n\nGranite is **hard**:\n\n1. quartz\n2. mica\n\n| mineral | hardness |\n|-|-:|\n| quartz | 7 |\n\n", "```\nlet mohs = 7; // a line that is longer than a narrow screen is wide\n```\n\n> quoted [link](https://example.com)"];
 
-/** @type {import("./server.mjs").Server} */
-let server;
-/** @type {import("playwright-core").BrowserContext} */
-let browser;
 /** @type {import("playwright-core").Page} */
 let page;
-/** @type {string[]} */
-let errors;
-
-before(async () => {
-  if (skip) return;
-  server = await startServer();
-  browser = await launchChromium({ gpu: false });
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
-afterEach(async () => {
-  await page?.close();
-  if (errors) assert.deepEqual(errors.splice(0), [], "the page reported errors");
-});
 
 /** @param {import("./played-engine.mjs").Script} script @param {string} [query] */
 async function open(script, query = "") {
-  playEngine(server, script);
-  page = await browser.newPage();
-  errors = collectErrors(page);
-  await page.goto(server.url + query);
+  page = await visits.open(script, query);
 }
 
-const status = () => page.locator("#status");
-const messageBox = () => page.getByRole("textbox", { name: "Message" });
-const card = () => page.getByRole("region", { name: "Loading the model" });
+const messageBox = () => visits.message;
+const card = () => visits.card;
 /** @param {RegExp | string} text */
-const statusIs = (text) => status().filter({ hasText: text }).waitFor();
+const statusIs = (text) => visits.statusIs(text);
 /** @param {string} text */
 async function ask(text) {
   await messageBox().fill(text);
@@ -84,6 +57,8 @@ test("a download shows bytes, rate and time left, and can be cancelled", { skip 
   assert.ok(await page.getByRole("button", { name: "Send" }).isDisabled());
   await page.getByRole("button", { name: "Cancel loading big" }).click();
   await statusIs("No model is loaded");
+  await card().getByText("Nothing of it is kept; the next load begins anew.").waitFor();
+  await card().getByRole("button", { name: "Close" }).click();
   assert.ok(await card().isHidden());
 });
 
@@ -93,30 +68,30 @@ test("what is stored is read from this browser, and the page says so", { skip },
 });
 
 test("a link cannot start a big download by itself; a stored model needs no question", { skip }, async () => {
-  const stored = [{ id: "m", url: MICRO, bytes: 1942564512, complete: true }];
+  const stored = [{ id: MICRO, bytes: 1942564512 }];
   await open({ stored: [] }, "?model=granite-4.0-h-micro");
   const download = page.getByRole("button", { name: "Download 1.94 GB" });
   await download.waitFor();
   assert.match(await card().innerText(), /Granite 4.0 H Micro is a download of 1.94 GB/);
   await download.click();
   await statusIs("Granite 4.0 H Micro on the CPU");
-  await page.close();
   await open({ stored }, "?model=granite-4.0-h-micro");
   await statusIs("Granite 4.0 H Micro on the CPU");
 });
 
 test("the models dialog: sizes first, what is stored, deleting, an address, the page's own address", { skip }, async () => {
-  await open({ stored: [{ id: "m", url: MICRO, bytes: 1942564512, complete: true }, { id: "x", url: "https://example.com/own.gguf", bytes: 5e6, complete: false }] });
+  await open({ stored: [{ id: MICRO, bytes: 1942564512 }, { id: "https://example.com/own.gguf", bytes: 5e6, total: 9e6, complete: false }] });
   await statusIs("Granite Demo on the CPU");
   await page.getByRole("button", { name: "Model: Granite Demo" }).click();
   const dialog = page.getByRole("dialog", { name: "Models" });
-  await dialog.getByText("Stored in this browser").waitFor();
+  await dialog.getByText("To download").waitFor();
   const rows = await dialog.getByRole("listitem").allInnerTexts();
-  const expected = [/Granite Demo\s+3.86 MB[^]*In use/, /H Micro\s+1.94 GB[^]*Stored in this browser[^]*Use/, /H 1B\s+901 MB[^]*Download/, /H 350M\s+223 MB[^]*Download/, /own\s+5.00 MB[^]*Only partly stored[^]*Download/];
-  assert.equal(rows.length, expected.length);
+  const expected = [/H Micro\s+1.94 GB[^]*Stored[^]*Export[^]*Delete[^]*Use/, /own\s+9.00 MB[^]*5.00 MB of 9.00 MB, partly stored[^]*Continue/, /Granite Demo\s+3.86 MB[^]*In use/, /H 1B\s+901 MB[^]*Download/, /H 350M\s+223 MB[^]*Download/];
+  assert.equal(rows.length, expected.length, "each model once");
   expected.forEach((pattern, i) => assert.match(rows[i] ?? "", pattern));
 
   await dialog.getByRole("button", { name: "Delete Granite 4.0 H Micro from this browser" }).click();
+  await dialog.getByRole("button", { name: "Yes, delete Granite 4.0 H Micro" }).click();
   await dialog.getByText("Granite 4.0 H Micro was deleted from this browser: 1.94 GB freed.").waitFor();
 
   const address = dialog.getByRole("textbox", { name: "Address of a GGUF" });
@@ -184,14 +159,10 @@ test("the keyboard: Enter, Shift+Enter, Escape", { skip }, async () => {
 test("a screen reader hears an answer once, when it is whole", { skip }, async () => {
   await open({ says: ["The ", "capital ", "is ", "Lisbon."] });
   await statusIs("Granite Demo on the CPU");
-  await page.evaluate(() => {
-    const heard = (/** @type {any} */ (window).heard = /** @type {string[]} */ ([]));
-    const regions = [...document.querySelectorAll("[aria-live], [role=status], [role=log]")];
-    for (const region of regions) new MutationObserver(() => heard.push(region.textContent ?? "")).observe(region, { childList: true, characterData: true, subtree: true });
-  });
+  const heard = await visits.listen();
   await ask("Which city?");
   await statusIs("tokens/s");
-  assert.deepEqual(await page.evaluate(() => /** @type {any} */ (window).heard), ["Granite Demo: The capital is Lisbon."]);
+  assert.deepEqual(await heard(), ["Granite Demo: The capital is Lisbon."]);
 });
 
 test("the chat outlives a crash of the engine", { skip }, async () => {
@@ -199,7 +170,7 @@ test("the chat outlives a crash of the engine", { skip }, async () => {
   await statusIs("Granite Demo on the CPU");
   await ask("first");
   await statusIs("tokens/s");
-  playEngine(server, { says: ["half "], answerError: { code: "engine_crashed", message: "the engine crashed: unreachable" } });
+  playEngine(visits.server, { says: ["half "], answerError: { code: "engine_crashed", message: "the engine crashed: unreachable" } });
   await page.getByRole("button", { name: "Model: Granite Demo" }).click();
   await page.getByRole("radio", { name: "GPU" }).check();
   await page.keyboard.press("Escape");
@@ -210,7 +181,7 @@ test("the chat outlives a crash of the engine", { skip }, async () => {
   assert.match(await alert.innerText(), /Your chat is still here/);
   await alert.getByText("Details", { exact: true }).click();
   assert.match(await alert.innerText(), /the engine crashed: unreachable \(engine_crashed\)/);
-  playEngine(server, {});
+  playEngine(visits.server, {});
   await alert.getByRole("button", { name: "Try again" }).click();
   await statusIs("Granite Demo on the GPU");
   assert.equal(await messageBox().inputValue(), "second", "the question is back in the box");
@@ -221,9 +192,11 @@ test("the chat outlives a crash of the engine", { skip }, async () => {
 });
 
 test("a worker that dies without a word is noticed", { skip }, async () => {
+  const { server } = visits;
   server.fault("/worker.js", { status: 404 });
-  page = await browser.newPage();
-  errors = [];
+  await visits.fresh();
+  page = visits.page;
+  visits.errors = []; // that a script is missing is an error
   await page.goto(server.url);
   await page.getByRole("alert").filter({ hasText: "Part of this page could not be loaded" }).waitFor();
   server.fault("/worker.js", { body: "self.onmessage = () => { throw new Error('out of luck') }" });
@@ -250,18 +223,12 @@ for (const { code, title, remedy } of [
 for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
   for (const width of [360, 1280]) {
     test(`nothing to complain about for axe, nothing wider than the window: ${colorScheme}, ${width} px`, { skip }, async () => {
-      const look = async (/** @type {string} */ where) => {
-        await page.waitForFunction(() => document.getAnimations().every((animation) => animation.playState !== "running" || animation.effect?.getTiming().iterations === Infinity));
-        const complaints = await page.evaluate(`${axeSource}; axe.run().then(({ violations }) => violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html, failureSummary }) => html + " " + failureSummary).join(" | ")))`);
-        assert.deepEqual(complaints, [], where);
-        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${where}: wider than the window`);
-        assert.ok(await page.evaluate(() => [...document.querySelectorAll("main, dialog[open]")].every((e) => e.scrollWidth <= e.clientWidth)), `${where}: scrolls sideways`);
-      };
+      const look = (/** @type {string} */ where) => visits.look(where);
       const set = async () => {
         await page.emulateMedia({ colorScheme });
         await page.setViewportSize({ width, height: 720 });
       };
-      await open({ says: MARKDOWN, stored: [{ id: "m", url: MICRO, bytes: 1942564512, complete: true }] });
+      await open({ says: MARKDOWN, stored: [{ id: MICRO, bytes: 1942564512 }] });
       await set();
       await statusIs("Granite Demo on the CPU");
       await look("empty");
@@ -269,18 +236,16 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
       await statusIs("tokens/s");
       await look("answered");
       await page.getByRole("button", { name: "Model: Granite Demo" }).click();
-      await page.getByText("Stored in this browser").waitFor();
+      await page.getByText("To download").waitFor();
       await look("models");
       await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Settings" }).click();
       await page.getByText("More about sampling").click();
       await look("settings");
-      await page.close();
       await open({ progress: [DOWNLOAD], loadHangs: true }, "?model=/big.gguf");
       await set();
       await card().getByText("340 MB").waitFor();
       await look("download");
-      await page.close();
       await open({ loadError: { code: "network", message: `could not download https://example.com/${"x".repeat(200)}` } });
       await set();
       await page.getByText("Details", { exact: true }).click();

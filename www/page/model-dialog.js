@@ -1,49 +1,31 @@
 // @ts-check
-// The models dialog: what can be loaded (known, stored, a file, an address), where it runs, and what is stored.
+// The models dialog: what is stored, what can be downloaded, the visitor's own files and addresses, and where the model runs.
 
 import { Outcrop } from "../outcrop.js";
-import { explain, size } from "./words.js";
+import { byFiles, byName, byUrl, known, same } from "./choices.js";
+import { fill, modelRow } from "./model-row.js";
+import { StoragePanel } from "./storage-panel.js";
+import { explain } from "./words.js";
 
 /**
- * @typedef {import("../outcrop.js").KnownModel} KnownModel
- * @typedef {import("../outcrop.js").StoredModel} StoredModel
- * @typedef {import("../outcrop.js").ModelSource} ModelSource
+ * @typedef {import("./choices.js").Choice} Choice
+ * @typedef {import("./choices.js").KnownModel} KnownModel
  * @typedef {"auto" | "webgpu" | "cpu"} Backend
- *
- * @typedef {object} Choice a model that can be loaded
- * @property {string} name for people
- * @property {ModelSource} source what Outcrop.load takes
- * @property {string | null} query its name or address in the page's own address; null for a file
- * @property {string} [id] in models.json
- * @property {string} [url]
- * @property {number} [bytes]
- * @property {string} [description]
- * @property {string[]} [examples]
  */
-
-/** @param {KnownModel} model @returns {Choice} */
-export const known = (model) => ({ ...model, source: model.id, query: model.id });
-
-/** @param {string} url @returns {Choice} */
-export function byUrl(url) {
-  const name = decodeURIComponent(url.split(/[?#]/)[0]?.split("/").pop() ?? "").replace(/\.gguf$/i, "");
-  return { name: name || url, source: { url }, query: url, url };
-}
-
-/** @param {File} file @returns {Choice} */
-export const byFile = (file) => ({ name: file.name.replace(/\.gguf$/i, ""), source: file, query: null, bytes: file.size });
 
 export class ModelDialog {
   #dialog;
   #choose;
   #list;
   #note;
+  #panel;
   /** @type {KnownModel[]} */
-  #known = [];
-  /** @type {StoredModel[]} */
-  #stored = [];
+  #catalogue = [];
   /** What is loaded or being loaded. @type {Choice | null} */
   #current = null;
+  #loading = false;
+  /** What is stored is known, or cannot be: until then a list would only jump. */
+  #looked = false;
 
   /**
    * @param {HTMLDialogElement} dialog
@@ -53,29 +35,32 @@ export class ModelDialog {
   constructor(dialog, choose, changeBackend) {
     this.#dialog = dialog;
     this.#choose = choose;
-    this.#list = /** @type {HTMLElement} */ (dialog.querySelector("#model-list"));
-    this.#note = /** @type {HTMLElement} */ (dialog.querySelector("#model-list-note"));
-
-    const file = /** @type {HTMLInputElement} */ (dialog.querySelector("#file"));
-    dialog.querySelector("#open-file")?.addEventListener("click", () => file.click());
-    file.addEventListener("change", () => {
-      const picked = file.files?.[0];
-      file.value = ""; // the same file may be picked again
-      if (picked) this.#take(byFile(picked));
+    this.#list = this.#find("#model-list");
+    this.#note = this.#find("#models-note");
+    this.#panel = new StoragePanel(this.#find("#storage"), {
+      use: (choice) => this.#take(choice),
+      note: (...words) => this.#note.replaceChildren(...words),
+      changed: () => dialog.open && this.refresh(),
     });
 
-    const form = /** @type {HTMLFormElement} */ (dialog.querySelector("#url-form"));
-    const url = /** @type {HTMLInputElement} */ (dialog.querySelector("#url"));
-    const problem = /** @type {HTMLElement} */ (dialog.querySelector("#url-error"));
-    form.addEventListener("submit", (event) => {
+    const file = /** @type {HTMLInputElement} */ (this.#find("#file"));
+    this.#find("#open-file").addEventListener("click", () => file.click());
+    file.addEventListener("change", () => {
+      const picked = [...(file.files ?? [])];
+      file.value = ""; // the same file may be picked again
+      if (picked.length) this.#take(byFiles(picked));
+    });
+
+    const url = /** @type {HTMLInputElement} */ (this.#find("#url"));
+    this.#find("#url-form").addEventListener("submit", async (event) => {
       event.preventDefault();
-      const address = webAddress(url.value.trim());
-      problem.textContent = address ? "" : "That is not an address. It begins with https:// and leads to a .gguf file.";
-      if (address) this.#take(byUrl(address));
+      const choice = await addressed(url.value.trim());
+      this.#find("#url-error").textContent = choice ? "" : "That is not an address. It begins with https:// and leads to a .gguf file, or with hf: and names one.";
+      if (choice) this.#take(choice);
       else url.focus();
     });
 
-    dialog.querySelector("#backend")?.addEventListener("change", () => changeBackend(this.backend));
+    this.#find("#backend").addEventListener("change", () => changeBackend(this.backend));
   }
 
   /** @returns {Backend} */
@@ -89,35 +74,33 @@ export class ModelDialog {
     if (input) input.checked = true;
   }
 
-  /** @param {Choice | null} choice @param {string} backendNote what runs where, and why */
-  setCurrent(choice, backendNote) {
-    this.#current = choice;
-    /** @type {HTMLElement} */ (this.#dialog.querySelector("#backend-note")).textContent = backendNote;
+  /** @param {Choice | null} choice @param {string} backendNote what runs where, and why @param {boolean} [loading] it is on its way */
+  setCurrent(choice, backendNote, loading = false) {
+    [this.#current, this.#loading] = [choice, loading];
+    this.#find("#backend-note").textContent = backendNote;
     this.#draw();
   }
 
-  async open() {
+  /** @param {{space?: boolean}} [why] space: to make room, at the list of what is stored */
+  async open({ space = false } = {}) {
     this.#note.textContent = "";
-    this.#dialog.showModal();
+    if (!this.#dialog.open) this.#dialog.showModal();
+    if (space) this.#panel.focus();
     await this.refresh();
+    if (space) this.#panel.focus();
   }
 
   /** Looks again at what is known and what is stored. */
   async refresh() {
     try {
-      this.#known = await Outcrop.catalogue();
-      this.#draw();
-      this.#stored = await Outcrop.models();
+      this.#catalogue = await Outcrop.catalogue();
+      await this.#panel.refresh();
     } catch (error) {
       const { title, text } = explain(error);
       this.#note.textContent = `${title}. ${text}`;
     }
+    this.#looked = true;
     this.#draw();
-  }
-
-  /** @param {string | undefined} url @returns {StoredModel | undefined} */
-  #storedAt(url) {
-    return url === undefined ? undefined : this.#stored.find((model) => model.url === url);
   }
 
   /** @param {Choice} choice */
@@ -127,80 +110,33 @@ export class ModelDialog {
   }
 
   #draw() {
-    /** @type {Choice[]} */
-    const choices = this.#known.map(known);
-    for (const model of this.#stored) {
-      if (!choices.some(({ url }) => url === model.url)) choices.push({ ...byUrl(model.url), bytes: model.bytes });
-    }
-    const { activeElement } = document;
-    const held = activeElement instanceof HTMLElement && this.#list.contains(activeElement) ? activeElement.dataset.key : undefined;
-    this.#list.replaceChildren(...choices.map((choice) => this.#row(choice)));
-    // Redrawing must not throw the keyboard back to the start.
-    if (held) /** @type {HTMLElement | null} */ (this.#list.querySelector(`[data-key="${CSS.escape(held)}"]`))?.focus();
+    if (!this.#looked) return;
+    this.#panel.draw(this.#catalogue, this.#current, this.#loading);
+    const missing = this.#catalogue.filter(({ url }) => !this.#panel.stored.some((stored) => stored.url === url));
+    this.#find("#more").hidden = missing.length === 0;
+    this.#find("#keep-hint").hidden = this.#panel.persisted !== false;
+    fill(
+      this.#list,
+      missing.map(known).map((choice) => {
+        const current = this.#current !== null && same(this.#current, choice);
+        const use = !current ? "Download" : this.#loading ? "Loading" : "In use";
+        return modelRow(choice, { use, act: current ? null : () => this.#take(choice), current });
+      }),
+    );
   }
 
-  /** @param {Choice} choice */
-  #row(choice) {
-    const stored = this.#storedAt(choice.url);
-    const item = document.createElement("li");
-    const head = document.createElement("p");
-    head.className = "name";
-    head.textContent = choice.name;
-    const bytes = document.createElement("span");
-    bytes.className = "size";
-    bytes.textContent = choice.bytes ? size(choice.bytes) : "";
-    head.append(" ", bytes);
-    const text = document.createElement("p");
-    text.className = "hint about";
-    text.textContent = choice.description ?? choice.url ?? "";
-    if (!choice.description) text.classList.add("address");
-
-    const inUse = this.#current !== null && this.#current.query === choice.query;
-    if (inUse) item.setAttribute("aria-current", "true");
-    const use = document.createElement("button");
-    use.type = "button";
-    use.className = "button use";
-    use.dataset.key = `use ${choice.query}`;
-    use.textContent = inUse ? "In use" : stored?.complete ? "Use" : "Download";
-    use.setAttribute("aria-label", `${use.textContent}: ${choice.name}${choice.bytes ? `, ${size(choice.bytes)}` : ""}`);
-    use.disabled = inUse;
-    use.addEventListener("click", () => this.#take(choice));
-    item.append(head, text);
-    if (stored) {
-      const line = document.createElement("p");
-      line.className = "hint stored";
-      const remove = document.createElement("button");
-      remove.type = "button";
-      remove.className = "link";
-      remove.textContent = "Delete";
-      remove.dataset.key = `delete ${choice.query}`;
-      remove.setAttribute("aria-label", `Delete ${choice.name} from this browser`);
-      remove.addEventListener("click", () => this.#delete(stored, choice.name));
-      line.append(stored.complete ? "Stored in this browser" : "Only partly stored", remove);
-      item.append(line);
-    }
-    item.append(use);
-    return item;
-  }
-
-  /** @param {StoredModel} stored @param {string} name */
-  async #delete(stored, name) {
-    try {
-      await Outcrop.delete(stored.id);
-      this.#note.textContent = `${name} was deleted from this browser: ${size(stored.bytes)} freed.`;
-    } catch (error) {
-      const { title, text } = explain(error);
-      this.#note.textContent = `${title}. ${text}`;
-    }
-    await this.refresh();
+  /** @param {string} selector @returns {HTMLElement} */
+  #find(selector) {
+    return /** @type {HTMLElement} */ (this.#dialog.querySelector(selector));
   }
 }
 
-/** @param {string} text @returns {string | null} */
-function webAddress(text) {
+/** What a visitor wrote as an address. @param {string} text @returns {Promise<Choice | null>} */
+async function addressed(text) {
+  if (/^hf:/i.test(text)) return byName(text).catch(() => null);
   try {
     const url = new URL(text, document.baseURI);
-    return text !== "" && ["http:", "https:"].includes(url.protocol) && /[./]/.test(text) ? url.href : null;
+    return text !== "" && ["http:", "https:"].includes(url.protocol) && /[./]/.test(text) ? byUrl(url.href) : null;
   } catch {
     return null;
   }
