@@ -167,7 +167,7 @@ export class Outcrop {
    *   against what is published of it. Otherwise it is loaded as `{stored: id}`
    * @param {(progress: Progress) => void} [options.onProgress]
    * @param {AbortSignal | null} [options.signal]
-   * @returns {Promise<StoredModel>} rejects with `digest_mismatch` if the file is not the published one, and with `storage` if there is no room
+   * @returns {Promise<StoredModel>} rejects with `digest_mismatch` if the file is not the published one, and with `storage_full` if there is no room
    */
   static async import(file, { as, onProgress, signal } = {}) {
     if (!(file instanceof Blob)) throw new OutcropError("invalid_request", "import takes a File or a Blob");

@@ -116,7 +116,7 @@ import { Lasting, failure } from "./lasting.js";
  *
  * @typedef {object} Progress
  * @property {"download" | "cache" | "file" | "upload" | "compile" | "ready"} phase
- * @property {"webgpu" | "cpu"} backend the backend being loaded
+ * @property {"webgpu" | "cpu"} backend the backend being loaded; an import's events have none
  * @property {number} loaded bytes so far, those that were in storage already among them. It goes back only when the file changed on the server
  * @property {number | null} total bytes of the whole file, null until it is known
  * @property {number | null} bytesPerSecond smoothed over some seconds; null until measured, and in phases without bytes
