@@ -3,40 +3,11 @@
 //   node tests/browser/bench-cpu.mjs --model M.gguf [--threads 1,2] [--prompt 128] [--tokens 24] [--repeats 5] [--json FILE]
 //
 // A browser of its own for each number of threads: peaks never go down again.
-import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cpuOptions, needChromium, writeJson } from './bench-options.mjs';
 import { launchChromium, startServer } from './harness.mjs';
-
-/**
- * Most memory that a renderer among this process's descendants ever had resident, bytes; null where the system does not tell.
- */
-function peakResident() {
-  let peak = null;
-  /** @type {Map<number, { parent: number, peak: number, renderer: boolean }>} */
-  const processes = new Map();
-  try {
-    for (const name of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-      try {
-        const status = readFileSync(`/proc/${name}/status`, 'utf8');
-        const field = (/** @type {string} */ key) => Number(new RegExp(`^${key}:\\s*(\\d+)`, 'm').exec(status)?.[1] ?? 0);
-        const renderer = readFileSync(`/proc/${name}/cmdline`, 'utf8').includes('--type=renderer');
-        processes.set(Number(name), { parent: field('PPid'), peak: field('VmHWM') * 1024, renderer });
-      } catch {
-        // it has ended
-      }
-    }
-  } catch {
-    return null; // no /proc
-  }
-  for (const one of processes.values()) {
-    let parent = one.parent;
-    while (parent > 1 && parent !== process.pid) parent = processes.get(parent)?.parent ?? 0;
-    if (one.renderer && parent === process.pid) peak = Math.max(peak ?? 0, one.peak);
-  }
-  return peak;
-}
+import { mostResident } from './resident.mjs';
 
 /**
  * Runs in the page.
@@ -68,7 +39,7 @@ export async function measure(model, threads, options) {
     const url = `${server.url}bench/${encodeURIComponent(path.basename(model))}`;
     const handle = await page.evaluateHandle(run, { url, threads, options });
     const { loaded, heap_bytes } = await handle.evaluate(({ loaded, heap_bytes }) => ({ loaded, heap_bytes }));
-    const peak_resident_bytes = peakResident();
+    const peak_resident_bytes = mostResident('peak');
     /** @type {import('../../www/worker.js').CpuBenchReport} */
     const report = await handle.evaluate(({ worker }, options) => worker.request({ type: 'bench', options }), { ...options, details: true });
     return {
