@@ -36,7 +36,8 @@ export const progress = (fields) => ({
 
 /** @param {import("./server.mjs").Server} server @param {Script} script */
 export function playEngine(server, script) {
-  server.fault("/worker.js", { body: `(${engine})(${JSON.stringify({ ...script, number: ++scripts })}, ${JSON.stringify(CHANNEL)});` });
+  const body = `(${engine})(${JSON.stringify({ ...script, number: ++scripts })}, ${JSON.stringify(CHANNEL)});`;
+  server.fault("/worker.js", { body, headers: { "Cache-Control": "no-store" } }); // the next script may be of the same length, and so of the same ETag
 }
 
 /**

@@ -179,7 +179,7 @@ class LoadView {
     }
     this.#bar.classList.toggle("still", now !== "moving" && now !== "other-tab");
     const parts = line(progress, (performance.now() - this.#at) / 1000);
-    this.#line.replaceChildren(...parts.flatMap((part, i) => [...(i ? [" · "] : []), span("part", part)]));
+    this.#line.replaceChildren(...parts.flatMap((part, i) => (i < parts.length - 1 ? [span("part", `${part} ·`), " "] : [span("part", part)])));
     this.#pause.hidden = phase !== "download" || now === "other-tab";
     this.#pause.textContent = progress.paused ? "Continue" : "Pause";
     this.#pause.setAttribute("aria-label", `${this.#pause.textContent} downloading ${this.#name}`);

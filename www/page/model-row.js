@@ -25,8 +25,9 @@ export function modelRow(choice, { use, act, current, state, actions = [] }) {
   const about = choice.description ?? choice.url;
   if (about) item.append(paragraph(choice.description ? "hint about" : "hint about address", about));
   if (state) {
-    const links = actions.map((action) => keyed(button("link", action), `${action.label} ${choice.query}`));
-    item.append(paragraph("hint stored", span("", state), ...links));
+    const links = span("controls", "");
+    links.append(...actions.map((action) => keyed(button("link", action), `${action.label} ${choice.query}`)));
+    item.append(paragraph("hint stored", span("", state), links));
   }
   const main = keyed(button("button use", { label: use, name: `${use}: ${choice.name}${bytes ? `, ${bytes}` : ""}`, act: () => act?.() }), `use ${choice.query}`);
   main.disabled = !act;

@@ -89,7 +89,7 @@ export class StoragePanel {
     const current = this.#current !== null && same(this.#current, choice);
     const elsewhere = this.#elsewhere.get(model.id);
     const state = [
-      ...(model.complete ? [] : elsewhere ? [`Another tab is downloading it: ${share(elsewhere.loaded, elsewhere.total)}`] : [`${share(model.bytes, model.total)}, partly stored`]),
+      ...(model.complete ? [] : elsewhere ? [`Another tab is downloading it: ${share(elsewhere.loaded, elsewhere.total)}`] : [`${share(model.bytes, model.total)}, partly`]),
       ...(model.parts > 1 ? [`${model.parts} parts`] : []),
       ...(model.used_ms ? [`Used ${ago(model.used_ms)}`] : []),
     ].join(" · ");
@@ -120,7 +120,7 @@ export class StoragePanel {
       paragraph(
         "buttons",
         keyed(button("button", { label: "Keep", name: `Keep ${name}`, act: stay }), "keep"),
-        button("button danger", { label: "Delete", name: `Yes, delete ${name}`, act: () => this.#delete(model, name) }),
+        keyed(button("button danger", { label: "Delete", name: `Yes, delete ${name}`, act: () => this.#delete(model, name) }), "delete"),
       ),
     );
     return item;
@@ -201,6 +201,7 @@ export class StoragePanel {
       const { title, text } = explain(error);
       this.#hooks.note(`${title}. ${text}`);
     }
+    this.draw();
     this.#hooks.changed();
   }
 
