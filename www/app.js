@@ -184,7 +184,8 @@ async function showRuns() {
   say("fallback-text", `${why}${stored}`.trim());
   byId("free-space").hidden = !stored;
   byId("fallback").hidden = !why && !stored;
-  models.setCurrent(choice, `Now on the ${device(stats.backend)}${stats.adapter ? ` (${stats.adapter})` : ""}.${why}`);
+  const checked = stats.source.checked ? " Its bytes are those that were published (SHA-256)." : "";
+  models.setCurrent(choice, `Now on the ${device(stats.backend)}${stats.adapter ? ` (${stats.adapter})` : ""}.${why}${checked}`);
 }
 
 /** The header's name, and the welcome text and examples that suit the model. */

@@ -208,6 +208,11 @@ for (const { code, title, remedy } of [
   { code: "no_webgpu", title: "No graphics processor to use here", remedy: "Run on the CPU" },
   { code: "out_of_memory", title: "Not enough memory", remedy: "Choose a model" },
   { code: "storage", title: "This browser’s storage failed", remedy: "Try again" },
+  { code: "digest_mismatch", title: "These are not the bytes that were published", remedy: "Try again" },
+  { code: "bad_response", title: "The server gives this file out in a way that cannot be used", remedy: "Choose a model" },
+  { code: "file_changed", title: "The file keeps changing on its server", remedy: "Try again" },
+  { code: "split_file", title: "These parts do not make one model", remedy: "Choose a model" },
+  { code: "not_stored", title: "This model is not stored here any more", remedy: "Choose a model" },
   { code: "brand_new", title: "Something went wrong", remedy: "Try again" },
 ]) {
   test(`an error in words, and a way on: ${code}`, { skip }, async () => {

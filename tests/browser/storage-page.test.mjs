@@ -108,11 +108,10 @@ describe("a download", { skip }, () => {
     const engine = played(visits.page);
     await engine.progress({ waiting: "retry", retrySeconds: 0.2 });
     await engine.progress({});
-    for (let i = 0; i < 5; i++) {
+    for (let i = 0; i < 6; i++) {
       await engine.progress({ waiting: "offline", loaded: 340e6 + i });
       await visits.page.waitForTimeout(500);
     }
-    await visits.page.locator("#announce").filter({ hasText: "No network. The download goes on by itself" }).waitFor();
     assert.deepEqual(await heard(), ["No network. The download goes on by itself"]);
   });
 
@@ -216,6 +215,21 @@ describe("before a big download", { skip }, () => {
     assert.equal((await asked()).persist, 0);
   });
 
+  test("by keyboard, from the question through the load to the message", async () => {
+    await visits.open({ loadHangs: true }, LINK);
+    await button("Download 1.94 GB").focus();
+    await visits.page.keyboard.press("Enter");
+    await visits.statusIs("Loading Granite 4.0 H Micro…");
+    const where = () => visits.page.evaluate(() => document.activeElement?.id);
+    assert.equal(await where(), "card");
+    await played(visits.page).progress({});
+    await visits.page.keyboard.press("Tab");
+    assert.equal(await focused(), "Pause");
+    await played(visits.page).finish();
+    await visits.statusIs("Granite 4.0 H Micro on the CPU");
+    assert.equal(await where(), "message");
+  });
+
   test("it will be slow: the words, and a smaller one beside it", async () => {
     await visits.open({}, LINK, { cores: 2 });
     await visits.card.getByText(/It will be slow here\. Granite 4\.0 H 350M, 223 MB, would be faster\./).waitFor();
@@ -275,6 +289,17 @@ describe("before a big download", { skip }, () => {
     await visits.message.fill("Are you still there?");
     await visits.message.press("Enter");
     await visits.statusIs("tokens/s");
+  });
+
+  test("from the list: what was begun goes on without a question, what is whole without a look", async () => {
+    await openPanel({ stored: [PARTLY, { id: H_1B, bytes: 901162208 }] }, { cores: 2 });
+    const seen = await played(visits.page).listen();
+    await button("Use: Granite 4.0 H 1B, 901 MB").click();
+    await visits.statusIs("Granite 4.0 H 1B on the CPU");
+    assert.deepEqual((await seen()).filter(({ type }) => type === "probe"), []);
+    await button("Model: Granite 4.0 H 1B").click();
+    await button("Continue: Granite 4.0 H Micro, 1.94 GB").click();
+    await visits.statusIs("Granite 4.0 H Micro on the CPU");
   });
 
   test("a question takes the place of a load under way", async () => {
@@ -435,6 +460,7 @@ describe("files in and out", { skip }, () => {
     await pick("my own.gguf");
     await visits.dialog.getByText("my own is stored in this browser.").waitFor();
     assert.deepEqual((await seen()).find(({ type }) => type === "import").options, { name: "my own.gguf" });
+    await button("Use: my own, 2.00 MB").waitFor();
     assert.match((await rows())[0] ?? "", /^my own\s+2\.00 MB\s+Used today/);
     await button("Use: my own, 2.00 MB").click();
     await visits.statusIs("my own on the CPU");
@@ -449,7 +475,8 @@ describe("files in and out", { skip }, () => {
     const { url, sha256 } = (await seen()).find(({ type }) => type === "import").options;
     assert.equal(url, visits.demo);
     assert.match(sha256, /^[0-9a-f]{64}$/);
-    assert.equal((await rows()).length, 1, `each model once: ${await rows()}`);
+    await button("Delete Granite Demo from this browser").waitFor();
+    assert.equal(await visits.dialog.getByText("Granite Demo 3.86 MB").count(), 1, "each model once");
   });
 
   for (const [what, name, bytes, script] of /** @type {[string, string, number, import("./played-engine.mjs").Script][]} */ ([
@@ -534,6 +561,11 @@ describe("names in the page's address", { skip }, () => {
     await address.press("Enter");
     await visits.statusIs("some-Q8_0 on the CPU");
   });
+});
+
+test("that a digest was published and met is said where the model is chosen", { skip }, async () => {
+  await openPanel({ stats: { source: { kind: "network", stored: true, why: null, sha256: "0", checked: true } } });
+  await visits.dialog.getByText("Now on the CPU. Its bytes are those that were published (SHA-256).").waitFor();
 });
 
 test("hostile names are text, wherever they stand", { skip }, async () => {

@@ -16,6 +16,7 @@ import { Outcrop } from "../outcrop.js";
  * @property {string} [id] in models.json
  * @property {string} [url]
  * @property {number} [bytes]
+ * @property {boolean} [complete] all of it is stored
  * @property {string} [description]
  * @property {string[]} [examples]
  */
@@ -41,10 +42,10 @@ export function byFiles(files) {
 
 /** @param {StoredModel} stored @param {KnownModel[]} catalogue @returns {Choice} */
 export function byStored(stored, catalogue) {
+  const { complete, total, bytes } = stored;
   const model = catalogue.find(({ url }) => url === stored.url || url === stored.id);
-  if (model) return known(model);
-  const bytes = stored.total ?? stored.bytes;
-  return { ...(isImported(stored.id) ? imported(stored.id) : byUrl(stored.id)), bytes };
+  if (model) return { ...known(model), complete };
+  return { ...(isImported(stored.id) ? imported(stored.id) : byUrl(stored.id)), bytes: total ?? bytes, complete };
 }
 
 /** Whether two choices are one model. @param {Choice} a @param {Choice} b */

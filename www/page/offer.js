@@ -29,14 +29,14 @@ const ASKED = "outcrop.asked-to-keep";
  * @returns {Promise<Question | null>}
  */
 export async function offer(choice, { backend, agreed, load, freeSpace, signal }) {
-  if (choice.query === null || isImported(choice.query) || (choice.id && (choice.bytes ?? 0) <= SMALL)) return null;
+  if (choice.complete || choice.query === null || isImported(choice.query) || (choice.id && (choice.bytes ?? 0) <= SMALL)) return null;
   // Whatever is wrong with the address, the load will find and say.
   const check = await Outcrop.preflight(choice.source, { backend, signal }).catch(() => null);
   if (!check) return null;
   const { bytes, stored, verdict } = check;
   const left = bytes === null ? null : Math.max(0, bytes - stored);
   if (left !== null && left <= SMALL) return null;
-  if (agreed && verdict === "fits") {
+  if (agreed && (verdict === "fits" || (verdict === "slow" && stored > 0))) {
     askToKeep();
     return null;
   }

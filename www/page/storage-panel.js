@@ -35,6 +35,7 @@ export class StoragePanel {
   #loading = false;
   /** The model that is about to be deleted. @type {string | null} */
   #doomed = null;
+  #soon = 0;
   /** Downloads of other tabs, by the model's id. @type {Map<string, Elsewhere>} */
   #elsewhere = new Map();
 
@@ -202,7 +203,13 @@ export class StoragePanel {
       this.#hooks.note(`${title}. ${text}`);
     }
     this.draw();
-    this.#hooks.changed();
+    this.#changed();
+  }
+
+  /** What is stored is not what it was; several such news, as of the parts of a split model, are one. */
+  #changed() {
+    clearTimeout(this.#soon);
+    this.#soon = window.setTimeout(() => this.#hooks.changed(), 100);
   }
 
   /** @param {import("../outcrop.js").Storage} storage */
@@ -221,14 +228,12 @@ export class StoragePanel {
   /** All tabs, this one's worker too, tell what they download, and what was stored or deleted. */
   #listen() {
     const channel = new BroadcastChannel("outcrop");
-    let soon = 0;
     channel.addEventListener("message", ({ data }) => {
       const { type, id, loaded, total } = data ?? {};
       if (type === "progress" && Number.isFinite(loaded)) this.#grow(id, loaded, Number.isFinite(total) ? total : null);
       if (type !== "stored" && type !== "deleted") return;
       this.#forget(id);
-      clearTimeout(soon);
-      soon = window.setTimeout(() => this.#hooks.changed(), 100); // parts of a split model come in a row
+      this.#changed();
     });
   }
 
