@@ -15,6 +15,7 @@
  * @property {Stored[]} [stored] the models in the store; deleting and importing change it, for every worker of this script
  * @property {{code: string, message: string}} [storeError] how it ends to ask what is stored
  * @property {{bytes: number | null, stored: number, complete: boolean}} [probe] the size of what has no published one
+ * @property {number} [probeMs] how long it takes to find that out
  * @property {{code: string, message: string}} [importError] how every import ends that claims to be a published model
  * @property {boolean} [importHangs] imports stay half-way until they are aborted
  */
@@ -136,6 +137,7 @@ function engine(script, channelName) {
         return result((await store.read()).at(-1));
       }
       case "probe": {
+        await new Promise((resolve) => setTimeout(resolve, script.probeMs ?? 0));
         const url = options.url ?? options.parts?.[0]?.url;
         const stored = (await store.read()).find((/** @type {any} */ stored) => stored.id === url);
         return result(script.probe ?? { bytes: options.bytes ?? 5e6, stored: stored?.bytes ?? 0, complete: stored?.complete ?? false });

@@ -223,6 +223,7 @@ describe("before a big download", { skip }, () => {
     const where = () => visits.page.evaluate(() => document.activeElement?.id);
     assert.equal(await where(), "card");
     await played(visits.page).progress({});
+    await button("Pause downloading Granite 4.0 H Micro").waitFor();
     await visits.page.keyboard.press("Tab");
     assert.equal(await focused(), "Pause");
     await played(visits.page).finish();
@@ -275,6 +276,17 @@ describe("before a big download", { skip }, () => {
     await visits.statusIs("own-Q8_0 on the CPU");
   });
 
+  test("a file that is opened while an address is looked at comes instead of it", async () => {
+    await visits.open({ probeMs: 1000 }, "?model=https://example.com/own-Q8_0.gguf");
+    await visits.statusIs("Looking at own-Q8_0…");
+    const seen = await played(visits.page).listen();
+    await visits.page.locator("#file").setInputFiles({ name: "quicker.gguf", mimeType: "", buffer: Buffer.alloc(9) });
+    await visits.statusIs("quicker on the CPU");
+    await visits.page.waitForTimeout(1500);
+    await visits.statusIs("quicker on the CPU");
+    assert.equal((await seen()).filter(({ type }) => type === "load").length, 1);
+  });
+
   test("from the list: what fits is loaded at once, for its size has been seen; what does not is asked about", async () => {
     await openPanel({});
     await button("Download: Granite 4.0 H 1B, 901 MB").click();
@@ -320,7 +332,7 @@ describe("the panel of what is stored", { skip }, () => {
     await openPanel({
       stored: [
         { id: "https://example.com/m/tiny-00001-of-00003.gguf", bytes: 3.1e9, parts: 3, used_ms: now - 12 * DAY_MS },
-        { id: visits.demo, bytes: 3855872, used_ms: now },
+        { id: visits.demo, bytes: 3855872, used_ms: now + 3 * DAY_MS }, // the clock was set back
         { id: "file:half.gguf", bytes: 5e6, total: 9e6, complete: false },
         { ...PARTLY, used_ms: now - DAY_MS },
         { id: "file:mine%.gguf", bytes: 222e6, used_ms: Date.UTC(2020, 1, 29, 12) },
@@ -370,6 +382,7 @@ describe("the panel of what is stored", { skip }, () => {
     await visits.page.keyboard.press("Enter");
     await visits.dialog.getByText("small was deleted from this browser: 1.00 MB freed.").waitFor();
     await visits.dialog.getByText("Nothing yet.").waitFor();
+    assert.ok(await button("Ask it to keep them").isHidden(), "there is nothing to keep");
   });
 
   test("what is being loaded cannot be deleted under its own feet", async () => {
@@ -387,9 +400,10 @@ describe("the panel of what is stored", { skip }, () => {
     await tab.goto(visits.server.url);
     const tell = (/** @type {any} */ message) => tab.evaluate((message) => new BroadcastChannel("outcrop").postMessage(message), message);
     for (const odd of [null, 7, {}, { type: "progress" }, { type: "progress", id: {}, loaded: "x" }, { type: "stored", id: 3 }]) await tell(odd);
+    await button("Export x as a file").focus();
     await tell({ type: "progress", id: MICRO, loaded: 500e6, total: TOTAL });
     await visits.dialog.getByText("Another tab is downloading it: 500 MB of 1.94 GB").waitFor();
-    await button("Model: Granite Demo").evaluate(() => {}); // the page is not stuck
+    assert.equal(await focused(), "Export", "the list is drawn anew under the focus");
     await tab.locator("#status").filter({ hasText: "Granite Demo on the CPU" }).waitFor();
     await tab.locator("#open-models").click();
     await tab.getByRole("button", { name: "Delete x from this browser" }).click();
