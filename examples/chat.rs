@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example chat -- --model M.gguf [--backend cpu-int8|cpu|gpu|reference] [--system TEXT] [--prompt TEXT]
+//!     --model M.gguf       of a split model any part: the others lie beside it
 //!     --backend B          cpu-int8 (the default), with activations in 8 bits; cpu, with exact ones; gpu; reference, the plain loops
 //!     --threads N          of the CPU (as many as the machine offers)
 //!     --prompt TEXT        answer this one message and leave; without it, every line of input is a message

@@ -83,6 +83,12 @@ pub enum Error {
         /// What would do.
         expected: String,
     },
+    /// Files that are not all parts of one split model, in order.
+    #[error("split model: {what}")]
+    SplitFile {
+        /// What is wrong, and what to give instead.
+        what: String,
+    },
     /// A tensor that the model needs is absent.
     #[error("the GGUF has no tensor {name}")]
     MissingTensor {
@@ -147,6 +153,34 @@ pub enum Error {
         /// The HTTP status.
         status: u16,
     },
+    /// The server answered, but in a way that cannot be used: compressed, the wrong bytes, another length than it should be.
+    #[error("could not download {url}: {what}")]
+    BadResponse {
+        /// The address.
+        url: String,
+        /// What is wrong with the answer.
+        what: String,
+    },
+    /// The bytes are not those that were published.
+    #[error("{url} is not the file it should be: {what}")]
+    DigestMismatch {
+        /// The address.
+        url: String,
+        /// Which digest, and what it should be.
+        what: String,
+    },
+    /// The file is another one than when its download began.
+    #[error("{url} was replaced by another file while it was being downloaded")]
+    FileChanged {
+        /// The address.
+        url: String,
+    },
+    /// Something is asked of the store that is not there, or not whole.
+    #[error("{id} is not stored in this browser, or not all of it")]
+    NotStored {
+        /// The key.
+        id: String,
+    },
     /// Reading a local file failed.
     #[error("could not read {name}: {what}")]
     File {
@@ -159,6 +193,13 @@ pub enum Error {
     #[error("browser storage failed: {what}")]
     Storage {
         /// The browser's words.
+        what: String,
+    },
+
+    /// There is no more room in IndexedDB.
+    #[error("browser storage failed: {what}")]
+    StorageFull {
+        /// In words.
         what: String,
     },
 
@@ -224,6 +265,7 @@ impl Error {
             Error::MalformedGguf { .. } => "malformed_gguf",
             Error::UnsupportedTensorType { .. } | Error::UnsupportedHere { .. } => "unsupported_tensor_type",
             Error::MissingKey { .. } | Error::BadKey { .. } => "bad_metadata",
+            Error::SplitFile { .. } => "split_file",
             Error::MissingTensor { .. } | Error::TensorShape { .. } => "bad_tensors",
             Error::UnsupportedModel { .. } => "unsupported_model",
             Error::Tokenizer { .. } => "tokenizer",
@@ -231,8 +273,13 @@ impl Error {
             Error::InvalidRequest { .. } => "invalid_request",
             Error::Network { .. } => "network",
             Error::HttpStatus { .. } => "http_status",
+            Error::BadResponse { .. } => "bad_response",
+            Error::DigestMismatch { .. } => "digest_mismatch",
+            Error::FileChanged { .. } => "file_changed",
+            Error::NotStored { .. } => "not_stored",
             Error::File { .. } => "file",
             Error::Storage { .. } => "storage",
+            Error::StorageFull { .. } => "storage_full",
             Error::NoGpu { .. } => "no_webgpu",
             Error::Gpu { .. } => "gpu",
             Error::GpuLost { .. } => "gpu_lost",

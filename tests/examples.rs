@@ -1,6 +1,10 @@
 //! The programs in examples/, run as people run them: their output against the oracle, and their complaints.
 
 mod common;
+#[path = "common/gguf_writer.rs"]
+mod gguf_writer;
+#[path = "common/split.rs"]
+mod splitter;
 
 use std::{
     env,
@@ -190,6 +194,32 @@ fn speed_of_the_cpu_at_once_and_in_turns() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && stderr.contains(says), "{says}: {stderr}");
     }
+}
+
+/// By the name of any part; and without one of them it says which.
+#[test]
+fn chat_with_a_split_model() {
+    let whole = std::fs::read(DEMO).unwrap();
+    let n_tensors = outcrop::gguf::Gguf::from_bytes(&whole).unwrap().tensors.len();
+    let parts = splitter::split(&whole, &[0, 40, n_tensors - 40]);
+    let paths = splitter::write(&scratch("split"), "demo", &parts);
+    let ask = |path: &Path| {
+        let mut chat = example("chat");
+        chat.arg("--model")
+            .arg(path)
+            .args(["--prompt", "What is the capital of France?"]);
+        chat.output().unwrap()
+    };
+    for path in [&paths[0], &paths[2]] {
+        assert_eq!(stdout(&ask(path)), "The capital of France is Paris.\n");
+    }
+    std::fs::remove_file(&paths[1]).unwrap();
+    let output = ask(&paths[0]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(1) && stderr.contains("demo-00002-of-00003.gguf"),
+        "{stderr}"
+    );
 }
 
 #[test]

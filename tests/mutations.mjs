@@ -55,6 +55,16 @@ export const tests = {
   bench_rates: { target: "bench_cpu", filter: "rates_are_of_all_tokens_but_the_first", says: /left: / },
   bench_ops: { target: "bench_cpu", filter: "ops_bytes_and_products_of_a_token", says: /left: |assertion/ },
   bench_stops: { target: "bench_cpu", filter: "a_measurement_stops_wherever_it_is", says: /breaths: Ok/ },
+  split_parts: { target: "gguf_split", filter: "parts_of_the_python_package", says: /left: |Result::unwrap/ },
+  split_bits: { target: "gguf_split", filter: "any_cut_gives_the_same_bits", says: /other logits|left: |Result::unwrap|pieces come in order/ },
+  split_order: { target: "gguf_split", filter: "tensors_may_lie_anywhere", says: /assertion failed|Result::unwrap/ },
+  split_refused: { target: "gguf_split_hostile", filter: "what_does_not_belong_together_is_refused", says: /: loaded|: [a-z_]+ / },
+  split_merged: { target: "gguf_split", filter: "a_merged_file_is_a_whole_one", says: /SplitFile/ },
+  split_alone: { target: "gguf_split_hostile", filter: "a_part_is_no_model", says: /left: "bad_/ },
+  split_early: { target: "gguf_split_hostile", filter: "parts_that_stop_early", says: /unwrap_err|left: / },
+  split_changed: { target: "gguf_split_hostile", filter: "what_comes_must_be_what_was_read_ahead", says: /unwrap_err|left: |index out of bounds/ },
+  split_told: { target: "gguf_split", filter: "the_backend_is_told_of_all_parts", says: /left: / },
+  split_files: { target: "gguf_split", filter: "files_beside_each_other", says: /Result::unwrap|left: / },
   median: { target: "lib", filter: "bench::work::tests::the_middle_one", says: /left: / },
 };
 
@@ -273,6 +283,42 @@ const bench = [
   { name: "a median of two is the larger", test: "median", file: "src/bench/work.rs", from: "(values[n / 2 - 1] + values[n / 2]) / 2.0", to: "values[n / 2]" },
 ];
 
+const SPLIT = "src/gguf/split.rs";
+const LOADER = "src/model/loader.rs";
+const RECEIVER = "src/generate/receiver.rs";
+const split = [
+  { name: "a merged file is in two parts", test: "split_merged", from: "metadata.opt_u16(COUNT)?", to: "metadata.opt_u16(COUNT)?.map(|n| n.max(2))" },
+  { name: "a part beyond the last", from: "no >= count", to: "no > count" },
+  { name: "any number of files", after: "Some(split) => split,", from: "usize::from(split.count) != n_files", to: "false" },
+  { name: "parts in any order", from: "usize::from(found.no) != i", to: "false" },
+  { name: "a part of more parts", from: "found.count != count", to: "false" },
+  { name: "a part of more tensors", from: "found.n_tensors != split.n_tensors", to: "false" },
+  { name: "a part of another architecture", from: "found != arch", to: "false" },
+  { name: "the first part is not looked at", from: "self.check_part(0, split, &self)?", to: "()" },
+  { name: "tensors are not counted", from: "n_tensors as u64 != u64::from(split.n_tensors)", to: "false" },
+  { name: "a tensor in two parts", from: "a.name == b.name", to: "false" },
+  { name: "all tensors in the first part", test: "split_parts", from: "super::TensorInfo { part: no, ..t }", to: "t" },
+  { name: "parts that need nothing", test: "split_bits", from: "part.end()", to: "0" },
+  { name: "tensors by name as they were", test: "split_parts", from: "self.by_name = order", to: "()" },
+  { name: "a part is a model", test: "split_alone", from: "usize::from(split.count) != self.ends.len()", to: "false" },
+  { name: "tensors by offset, whatever the part", test: "split_bits", file: LOADER, from: "(t.part, t.offset)", to: "(0, t.offset)" },
+  { name: "tensors in the order of the table", test: "split_order", file: LOADER, from: "(t.part, t.offset)", to: "(t.part, 0)" },
+  { name: "the bytes of any part", test: "split_bits", file: LOADER, after: "while let Some(target) = ", from: "t.part == self.part", to: "true" },
+  { name: "a part ends early", test: "split_early", file: LOADER, after: "match self.targets.get(self.next) {", from: "t.part == self.part", to: "false" },
+  { name: "a part goes on where the last one ended", test: "split_bits", file: LOADER, after: "self.data = first", from: "self.seen = 0", to: "()" },
+  {
+    name: "only the first part's weights are expected",
+    test: "split_told",
+    file: LOADER,
+    from: "gguf.tensors.iter().fold(0, |bytes: u64, t| bytes.saturating_add(t.size))",
+    to: "gguf.tensors.iter().filter(|t| t.part == 0).fold(0, |bytes: u64, t| bytes.saturating_add(t.size))",
+  },
+  { name: "another header than was read ahead", test: "split_changed", file: RECEIVER, from: "body.tables[self.part] == gguf.tensors", to: "true" },
+  { name: "a part after the last", test: "split_changed", file: RECEIVER, from: "part == self.n_parts", to: "false" },
+  { name: "the first part again and again", test: "split_files", file: "src/generate/native.rs", from: "loader.end_part()?", to: "()" },
+  { name: "files by the wrong number", test: "split_files", file: "src/source/file.rs", from: "(0..count)", to: "(1..count)" },
+];
+
 const shader = (name) => `shaders/${name}.wgsl`;
 const shaders = [
   { name: "silu: sigmoid upside down", file: "math", from: "min(-v, 80.0)", to: "min(v, 80.0)" },
@@ -421,5 +467,6 @@ export const mutants = [
   ...share.map((mutant) => ({ test: "cuts", file: SHARE, ...mutant })),
   ...requests.map((mutant) => ({ file: CPU, ...mutant })),
   ...bench.map((mutant) => ({ test: "bench_ops", file: BENCH, ...mutant })),
+  ...split.map((mutant) => ({ test: "split_refused", file: SPLIT, ...mutant })),
   ...shaders.map((mutant) => ({ test: "gpu", ...mutant, name: `gpu ${mutant.name}`, file: shader(mutant.file) })),
 ];

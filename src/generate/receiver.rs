@@ -1,6 +1,7 @@
 //! From a model file's bytes, as they arrive, to a session: header, tokenizer and template first, then weights onto the device.
 //!
-//! Whatever can be wrong with a file shows as soon as its header is complete, long before the last gigabyte has come.
+//! Whatever can be wrong with a file shows as soon as its header is complete, long before the last gigabyte has come. Of a model split
+//! into several files the headers of the later parts must be there before the first part: only all of them tell what the model is.
 
 use std::rc::Rc;
 
@@ -8,7 +9,7 @@ use super::Session;
 use crate::{
     Error, Result,
     backend::{Backend, KvType},
-    gguf::{Gguf, HeaderReader},
+    gguf::{Gguf, HeaderReader, TensorInfo},
     model::{Loader, Model},
     source::Sink,
     text::{ChatTemplate, Tokenizer},
@@ -33,10 +34,22 @@ pub struct About {
     pub n_ctx_train: u32,
 }
 
-/// Takes a file front to back and makes a [`Session`] of it.
+/// Takes a file front to back, or the parts of a split model one after another, and makes a [`Session`] of it.
+///
+/// What has been taken is on the device: a file that turns out to have changed meanwhile needs a receiver of its own.
 pub struct Receiver<B: Backend> {
+    /// Headers of parts 2 and on, as they were read before; until the first one is complete too.
+    heads: Vec<Gguf>,
+    n_parts: usize,
+    /// The current part, from 0.
+    part: usize,
+    /// Whether its last byte has come.
+    ended: bool,
+    /// Its header, on the way ..
     header: HeaderReader,
-    /// Until the header is complete.
+    /// .. until it is complete.
+    header_done: bool,
+    /// Until the first header is complete.
     backend: Option<B>,
     /// From then on.
     body: Option<Body<B>>,
@@ -48,13 +61,27 @@ struct Body<B: Backend> {
     tokenizer: Rc<Tokenizer>,
     template: Option<ChatTemplate>,
     loader: Loader<B>,
-    needs: u64,
+    /// The tensors of each part.
+    tables: Vec<Vec<TensorInfo>>,
+    /// Bytes that it must have.
+    needs: Vec<u64>,
 }
 
 impl<B: Backend> Receiver<B> {
-    /// Loads onto `backend`.
+    /// Loads a model of one file onto `backend`.
     pub fn new(backend: B) -> Self {
+        Self::with_parts(backend, Vec::new())
+    }
+
+    /// Loads a split model: `heads` are the headers of parts 2 and on, in order. [`Sink::begin`], [`Sink::push`] and [`Sink::end`] are
+    /// then called for every part, the first one too, and offsets are those within the part.
+    pub fn with_parts(backend: B, heads: Vec<Gguf>) -> Self {
         Self {
+            n_parts: 1 + heads.len(),
+            heads,
+            part: 0,
+            ended: false,
+            header_done: false,
             header: HeaderReader::new(None),
             backend: Some(backend),
             body: None,
@@ -75,7 +102,7 @@ impl<B: Backend> Receiver<B> {
         self.body.as_mut().map_or(Ok(()), |body| body.loader.prepare(n_ctx, kv))
     }
 
-    /// Waits until all weights are on the device.
+    /// Waits until all weights are on the device. For when the last part has come.
     ///
     /// # Errors
     /// [`Error::Truncated`] if bytes are missing, the backend's.
@@ -98,11 +125,27 @@ impl<B: Backend> Receiver<B> {
         })
     }
 
-    fn header_done(&mut self, gguf: &Gguf) -> Result<()> {
-        let needs = gguf.end();
-        if let Some(len) = self.len.filter(|&len| len < needs) {
-            return Err(truncated(needs, len));
+    /// The header of the current part is complete.
+    fn take_header(&mut self, gguf: Gguf) -> Result<()> {
+        self.header_done = true;
+        if let Some(len) = self.len.filter(|&len| len < gguf.end()) {
+            return Err(truncated(gguf.end(), len));
         }
+        match &self.body {
+            None => self.first_header(gguf),
+            // Where each tensor lies was decided by the header that was read first: by another one the same bytes are garbage.
+            Some(body) if body.tables[self.part] == gguf.tensors => Ok(()),
+            Some(_) => Err(Error::SplitFile {
+                what: format!("part {} changed while the model was being loaded", self.part + 1),
+            }),
+        }
+    }
+
+    fn first_header(&mut self, gguf: Gguf) -> Result<()> {
+        let mut tables = vec![gguf.tensors.clone()];
+        let heads = std::mem::take(&mut self.heads);
+        let gguf = &gguf.join(&heads)?;
+        tables.extend(heads.into_iter().map(|head| head.tensors));
         let backend = self.backend.take().expect("the header is complete once");
         let tokenizer = Rc::new(Tokenizer::from_gguf(gguf)?);
         // Models without a template can be scored and continued, so only a template that does not parse is an error.
@@ -124,7 +167,8 @@ impl<B: Backend> Receiver<B> {
             tokenizer,
             template,
             loader,
-            needs,
+            tables,
+            needs: gguf.ends().to_vec(),
         });
         Ok(())
     }
@@ -132,16 +176,24 @@ impl<B: Backend> Receiver<B> {
 
 impl<B: Backend> Sink for Receiver<B> {
     fn begin(&mut self, len: Option<u64>) -> Result<()> {
+        let part = self.part + usize::from(self.ended);
+        if part == self.n_parts {
+            return Err(Error::SplitFile {
+                what: format!("the model has {part} parts, there is one more"),
+            });
+        }
+        (self.part, self.ended) = (part, false);
         self.len = len;
         self.header = HeaderReader::new(len);
+        self.header_done = false;
         Ok(())
     }
 
     fn push(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        if self.body.is_none()
+        if !self.header_done
             && let Some(gguf) = self.header.push(bytes)?
         {
-            self.header_done(&gguf)?;
+            self.take_header(gguf)?;
         }
         match &mut self.body {
             Some(body) => body.loader.push(offset, bytes),
@@ -150,14 +202,21 @@ impl<B: Backend> Sink for Receiver<B> {
     }
 
     fn needs(&self) -> Option<u64> {
-        self.body.as_ref().map(|body| body.needs)
+        self.body.as_ref().map(|body| body.needs[self.part])
     }
 
     fn end(&mut self, len: u64) -> Result<()> {
-        match &self.body {
-            None => Err(self.header.finish()),
-            Some(body) if len < body.needs => Err(truncated(body.needs, len)),
-            Some(_) => Ok(()),
+        match &mut self.body {
+            Some(body) if self.header_done => {
+                let needs = body.needs[self.part];
+                if len < needs {
+                    return Err(truncated(needs, len));
+                }
+                body.loader.end_part()?;
+                self.ended = true;
+                Ok(())
+            }
+            _ => Err(self.header.finish()),
         }
     }
 }

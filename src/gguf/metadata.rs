@@ -124,7 +124,7 @@ impl Value {
     }
 
     /// What to call the value in an error message: its type, and the value itself where that is short.
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match self {
             Value::F32(x) => format!("{x} (float)"),
             Value::F64(x) => format!("{x} (float)"),
@@ -246,6 +246,7 @@ impl Metadata {
     }
 
     accessors! {
+        u16, opt_u16 -> u16, "an unsigned 16-bit integer", |v| v.as_integer()?.try_into().ok();
         u32, opt_u32 -> u32, "an unsigned 32-bit integer", |v| v.as_integer()?.try_into().ok();
         u64, opt_u64 -> u64, "an unsigned 64-bit integer", |v| v.as_integer()?.try_into().ok();
         i32, opt_i32 -> i32, "a 32-bit integer", |v| v.as_integer()?.try_into().ok();

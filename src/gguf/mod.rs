@@ -10,10 +10,12 @@
 mod metadata;
 pub mod quant;
 mod reader;
+mod split;
 
 pub use metadata::{Array, Metadata, StringArray, Value};
 pub use quant::GgmlType;
 pub use reader::{HeaderReader, MAX_HEADER_BYTES};
+pub use split::Split;
 
 use crate::Result;
 
@@ -26,6 +28,8 @@ pub struct TensorInfo {
     pub ty: GgmlType,
     /// ggml `ne`: `[n_cols, n_rows, ..]`, fastest first, one to four of them, as the file has them (trailing ones included).
     pub ne: Vec<u64>,
+    /// Which file of a split model has it, from 0; 0 if there is but one.
+    pub part: u16,
     /// Byte offset from the start of the *file*.
     pub offset: u64,
     /// Size in bytes.
@@ -49,7 +53,7 @@ impl TensorInfo {
     }
 }
 
-/// A whole header.
+/// A whole header, of one file or, after [`Gguf::join`], of a model in several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gguf {
     /// 2 or 3.
@@ -58,12 +62,12 @@ pub struct Gguf {
     pub metadata: Metadata,
     /// The tensor table, in the file's order. Empty in vocabulary-only files.
     pub tensors: Vec<TensorInfo>,
-    /// Where tensor data starts, in bytes from the start of the file.
+    /// Where tensor data starts, in bytes from the start of the (first) file.
     pub data_offset: u64,
-    /// The file's length in bytes, if the reader was told.
+    /// The (first) file's length in bytes, if the reader was told.
     pub file_len: Option<u64>,
-    /// Bytes up to the end of the tensor table, before padding.
-    header_len: u64,
+    /// Of each file: up to the end of its last tensor, or of its header if there is none.
+    ends: Vec<u64>,
     /// Indices into `tensors`, sorted by name.
     by_name: Vec<u32>,
 }
@@ -86,12 +90,14 @@ impl Gguf {
         at.ok().map(|at| &self.tensors[self.by_name[at] as usize])
     }
 
-    /// Bytes that a complete file has at least: up to the end of its last tensor, or of the header if there is none.
+    /// Bytes that a complete file has at least: up to the end of its last tensor, or of the header if there is none. The first file's,
+    /// if there are several.
     pub fn end(&self) -> u64 {
-        self.tensors
-            .iter()
-            .map(|t| t.offset + t.size)
-            .max()
-            .unwrap_or(self.header_len)
+        self.ends[0]
+    }
+
+    /// The same of every file: one, or all parts of a model after [`Gguf::join`].
+    pub fn ends(&self) -> &[u64] {
+        &self.ends
     }
 }

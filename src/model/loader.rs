@@ -8,21 +8,27 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// A model being loaded. Feed it the file in order with [`Loader::push`], then call [`Loader::finish`].
+/// A model being loaded. Feed it the file in order with [`Loader::push`], then call [`Loader::finish`]. Of a split model feed it the
+/// parts one after another, each in order, and call [`Loader::end_part`] after each.
 pub struct Loader<B: Backend> {
     hparams: Hparams,
     net: GraniteHybrid,
     backend: B,
-    /// By offset in the file.
+    /// By part and offset in its file.
     targets: Vec<Target>,
     /// First target that is not complete.
     next: usize,
-    /// Bytes of the file seen so far.
+    /// The file that is being read, of a split model.
+    part: u16,
+    /// Where its first target begins; the largest number if it has none.
+    data: u64,
+    /// Bytes of it seen so far.
     seen: u64,
 }
 
 /// Where a tensor's bytes go.
 struct Target {
+    part: u16,
     offset: u64,
     size: u64,
     dest: Dest,
@@ -105,8 +111,9 @@ fn same_shape(found: &[u64], expected: &[u64]) -> bool {
 }
 
 impl<B: Backend> Loader<B> {
-    /// Checks the header and reserves the whole model on `backend`.
+    /// Checks the header, of a split model the one that [`Gguf::join`] makes, and reserves the whole model on `backend`.
     pub fn new(gguf: &Gguf, mut backend: B) -> Result<Self> {
+        gguf.check_whole()?;
         let hparams = Hparams::from_gguf(gguf)?;
         // A model that can never fit is refused before the half of it that does has taken all memory.
         backend.expect(gguf.tensors.iter().fold(0, |bytes: u64, t| bytes.saturating_add(t.size)))?;
@@ -121,6 +128,7 @@ impl<B: Backend> Loader<B> {
         for t in &gguf.tensors {
             match used.remove(t.name.as_str()) {
                 Some(dest) => targets.push(Target {
+                    part: t.part,
                     offset: t.offset,
                     size: t.size,
                     dest,
@@ -137,15 +145,26 @@ impl<B: Backend> Loader<B> {
                 }
             }
         }
-        targets.sort_by_key(|t| t.offset);
-        Ok(Loader {
+        targets.sort_by_key(|t| (t.part, t.offset));
+        let mut loader = Loader {
             hparams,
             net,
             backend,
             targets,
             next: 0,
+            part: 0,
+            data: 0,
             seen: 0,
-        })
+        };
+        loader.begin_part(0);
+        Ok(loader)
+    }
+
+    fn begin_part(&mut self, part: u16) {
+        let first = self.targets.get(self.next).filter(|t| t.part == part);
+        self.part = part;
+        self.data = first.map_or(u64::MAX, |t| t.offset);
+        self.seen = 0;
     }
 
     /// Lets the backend make ready for sequences of this shape while bytes arrive. An error tells what it could not do with them.
@@ -169,12 +188,12 @@ impl<B: Backend> Loader<B> {
         }
     }
 
-    /// Takes the bytes of the file from `file_offset` on, where the last call ended. Header bytes are passed over.
+    /// Takes the bytes of the file, or of the part, from `file_offset` on, where the last call ended. Header bytes are passed over.
     pub fn push(&mut self, file_offset: u64, bytes: &[u8]) -> Result<()> {
-        let data = self.targets.first().map_or(0, |t| t.offset); // what comes before it may be left out
-        debug_assert!(file_offset <= self.seen.max(data), "pieces come in order");
+        // What comes before the first tensor may be left out.
+        debug_assert!(file_offset <= self.seen.max(self.data), "pieces come in order");
         let end = file_offset + bytes.len() as u64;
-        while let Some(target) = self.targets.get_mut(self.next) {
+        while let Some(target) = self.targets.get_mut(self.next).filter(|t| t.part == self.part) {
             let from = target.offset.max(self.seen);
             let to = (target.offset + target.size).min(end);
             if from < to {
@@ -201,15 +220,33 @@ impl<B: Backend> Loader<B> {
         Ok(())
     }
 
+    /// After the last byte of a file: what comes next is of the next part.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] if a tensor of this one is not complete.
+    pub fn end_part(&mut self) -> Result<()> {
+        match self.targets.get(self.next) {
+            Some(t) if t.part == self.part => Err(self.missing(t)),
+            _ => {
+                self.begin_part(self.part.saturating_add(1));
+                Ok(())
+            }
+        }
+    }
+
+    fn missing(&self, t: &Target) -> Error {
+        Error::Truncated {
+            section: "tensor data",
+            needed: t.size,
+            offset: t.offset,
+            len: if t.part == self.part { self.seen } else { 0 },
+        }
+    }
+
     /// The model, once every byte has come.
     pub async fn finish(mut self) -> Result<Model<B>> {
         if let Some(t) = self.targets.get(self.next) {
-            return Err(Error::Truncated {
-                section: "tensor data",
-                needed: t.size,
-                offset: t.offset,
-                len: self.seen,
-            });
+            return Err(self.missing(t));
         }
         self.backend.finish_loading().await?;
         Ok(self.without_weights())

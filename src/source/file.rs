@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io::{ErrorKind, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{Error, Result};
@@ -55,6 +55,29 @@ pub fn pieces(path: &Path, mut each: impl FnMut(u64, &[u8]) -> Result<bool>) -> 
         }
         offset += filled as u64;
     }
+}
+
+/// All files of a model in `count` parts, in order: `path` is part `no`, from 0, and the others lie beside it under the names that
+/// llama.cpp's `gguf-split` gives them, `NAME-00001-of-00003.gguf` and so on.
+///
+/// # Errors
+/// [`Error::SplitFile`] if `path` is not called so. Whether the others exist shows when they are read.
+pub fn parts(path: &Path, no: u16, count: u16) -> Result<Vec<PathBuf>> {
+    let tail = |no: u16| format!("-{:05}-of-{count:05}.gguf", u32::from(no) + 1);
+    let name = path.file_name().and_then(|name| name.to_str());
+    let Some(stem) = name.and_then(|name| name.strip_suffix(&tail(no))) else {
+        return Err(Error::SplitFile {
+            what: format!(
+                "{} is part {} of {count} of a model, but its name does not end in {}: the other parts cannot be found",
+                path.display(),
+                u32::from(no) + 1,
+                tail(no)
+            ),
+        });
+    };
+    Ok((0..count)
+        .map(|no| path.with_file_name(format!("{stem}{}", tail(no))))
+        .collect())
 }
 
 fn file_error(path: &Path, e: &std::io::Error) -> Error {
@@ -108,6 +131,31 @@ mod tests {
             let failed = pieces(path, |_, _| Err(Error::Aborted));
             assert!(matches!(failed, Err(Error::Aborted)));
         });
+    }
+
+    #[test]
+    fn parts_lie_beside_each_other() {
+        let path = |name: &str| Path::new("models.d").join(name);
+        let expected = [
+            "a.b-00001-of-00003.gguf",
+            "a.b-00002-of-00003.gguf",
+            "a.b-00003-of-00003.gguf",
+        ]
+        .map(path);
+        for no in 0..3 {
+            assert_eq!(parts(&expected[usize::from(no)], no, 3).unwrap(), expected);
+        }
+        let last = parts(&path("m-65535-of-65535.gguf"), 65534, 65535).unwrap();
+        assert_eq!((last.len(), &last[9999]), (65535, &path("m-10000-of-65535.gguf")));
+        for (name, no, count) in [
+            ("a-00001-of-00003.gguf", 1, 3),
+            ("a-00001-of-00003.gguf", 0, 2),
+            ("a-1-of-3.gguf", 0, 3),
+            ("a.gguf", 0, 2),
+        ] {
+            let error = parts(&path(name), no, count).unwrap_err();
+            assert!(matches!(&error, Error::SplitFile { what } if what.contains(name)), "{error}");
+        }
     }
 
     #[test]

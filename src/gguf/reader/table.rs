@@ -95,6 +95,7 @@ impl HeaderReader {
             name,
             ty,
             ne,
+            part: 0,
             offset,
             size,
         })
@@ -140,13 +141,14 @@ impl HeaderReader {
                 });
             }
         }
+        let end = tensors.iter().map(|t| t.offset + t.size).max().unwrap_or(header_len);
         Ok(Gguf {
             version: self.version,
             metadata: std::mem::take(&mut self.metadata),
             tensors,
             data_offset,
             file_len: self.file_len,
-            header_len,
+            ends: vec![end],
             by_name: order,
         })
     }
