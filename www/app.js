@@ -24,7 +24,7 @@ import { device, explain, size, speed } from "./page/words.js";
  */
 
 /** A server that does not say within this time how big a model is: its load has better words for that. */
-const PATIENCE_MS = 8000;
+const PATIENCE_MS = 5000;
 
 /** @template {HTMLElement} [T=HTMLElement] @param {string} id @returns {T} */
 const byId = (id) => /** @type {T} */ (document.getElementById(id));

@@ -44,6 +44,7 @@ describe("a download", { skip }, () => {
   for (const [what, fields, words] of /** @type {[string, Partial<import("../../www/worker.js").Progress>, string][]} */ ([
     ["no network", { waiting: "offline", bytesPerSecond: null }, "340 MB of 1.94 GB · Waiting for the network; it goes on by itself."],
     ["a broken connection", { waiting: "retry", retrySeconds: 7.2 }, "340 MB of 1.94 GB · The connection broke off. Trying again in 8 seconds."],
+    ["a server that is not there", { waiting: "retry", retrySeconds: 7.2, loaded: 0, total: null }, "The server does not answer. Trying again in 8 seconds."],
     ["a try that is due", { waiting: "retry", retrySeconds: 0 }, "The connection broke off. Trying again…"],
     ["a busy server", { waiting: "busy", retrySeconds: 180 }, "340 MB of 1.94 GB · The server is busy. Trying again in 3 minutes."],
     ["another tab", { waiting: "other-tab" }, "Another tab is downloading this model; this one will use it · 340 MB of 1.94 GB · 38.2 MB/s · 45 seconds left"],

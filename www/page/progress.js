@@ -32,6 +32,7 @@ export function line(progress, passed) {
   const { phase, backend, loaded, total, bytesPerSecond, secondsLeft, fromCache, retrySeconds } = progress;
   if (!counts(progress)) return [phase === "upload" ? `Handing it to the ${device(backend)}…` : "Getting ready…"];
   const have = share(loaded, total);
+  const arrived = loaded > 0 ? [have] : [];
   const rate = [
     ...(bytesPerSecond ? [`${size(bytesPerSecond)}/s`] : []),
     ...(secondsLeft !== null && secondsLeft > 2 ? [`${duration(secondsLeft)} left`] : []),
@@ -41,13 +42,13 @@ export function line(progress, passed) {
     case "paused":
       return [`Paused at ${have}`];
     case "offline":
-      return [have, "Waiting for the network; it goes on by itself."];
+      return [...arrived, "Waiting for the network; it goes on by itself."];
     case "retry":
-      return [have, `The connection broke off. ${again}`];
+      return loaded > 0 ? [have, `The connection broke off. ${again}`] : [`The server does not answer. ${again}`];
     case "busy":
-      return [have, `The server is busy. ${again}`];
+      return [...arrived, `The server is busy. ${again}`];
     case "other-tab":
-      return ["Another tab is downloading this model; this one will use it", have, ...rate];
+      return ["Another tab is downloading this model; this one will use it", ...arrived, ...rate];
     default: {
       const place = fromCache || phase === "cache" ? " from this browser" : phase === "file" ? " your file" : "";
       return [`${VERBS[phase]}${place}: ${have}`, ...rate];
@@ -67,7 +68,7 @@ export function news(pace) {
     moving: "The download goes on",
     paused: "The download is paused",
     offline: "No network. The download goes on by itself",
-    retry: "The connection broke off. Trying again",
+    retry: "The server does not answer. Trying again",
     busy: "The server is busy. Trying again",
     "other-tab": "Another tab is downloading this model",
   }[pace];
