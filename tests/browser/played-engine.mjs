@@ -47,11 +47,21 @@ export function playEngine(server, script) {
  * @param {import("playwright-core").Page} page
  */
 export function played(page) {
+  // A load may be about to begin: what is said is said again until an engine has heard it.
   const send = (/** @type {object} */ message) =>
     page.evaluate(([name, message]) => {
       const channel = new BroadcastChannel(/** @type {string} */ (name));
-      channel.postMessage(message);
-      channel.close();
+      const token = Math.random();
+      return new Promise((resolve) => {
+        const again = setInterval(() => channel.postMessage({ ...message, token }), 50);
+        channel.addEventListener("message", ({ data }) => {
+          if (data.heard !== token) return;
+          clearInterval(again);
+          channel.close();
+          resolve(undefined);
+        });
+        channel.postMessage({ ...message, token });
+      });
     }, /** @type {const} */ ([CHANNEL, message]));
   return {
     /** @param {Partial<import("../../www/worker.js").Progress>} fields of the load's next event */
@@ -85,9 +95,14 @@ function engine(script, channelName) {
   const channel = new BroadcastChannel(channelName);
   const tabs = new BroadcastChannel("outcrop");
   let load = 0;
-  channel.addEventListener("message", ({ data }) => {
-    if (data.progress && load) post({ type: "progress", id: load, progress: data.progress });
-    if (data.finish) hanging.get(load)?.(false);
+  let last = 0;
+  channel.addEventListener("message", ({ data: { token, progress, finish } }) => {
+    if (!token || !load) return;
+    channel.postMessage({ heard: token });
+    if (token === last) return;
+    last = token;
+    if (progress) post({ type: "progress", id: load, progress });
+    if (finish) hanging.get(load)?.(false);
   });
 
   // Every question has a worker of its own: what they share is in a cache.

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, afterEach, before } from "node:test";
 import { collectErrors, launchChromium, startServer } from "./harness.mjs";
-import { playEngine } from "./played-engine.mjs";
+import { playEngine, progress } from "./played-engine.mjs";
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -85,8 +85,7 @@ export class Visits {
     await this.page?.close();
     assert.deepEqual(this.errors, []);
     this.page = await this.browser.newPage();
-    this.errors = collectErrors(this.page);
-    // Violations of the page's policy are told to the console too, as errors.
+    this.errors = collectErrors(this.page); // violations of the page's policy are told to the console too, as errors
   }
 
   /** Where the demo is served. */
@@ -110,6 +109,30 @@ export class Visits {
   statusIs(text) {
     return this.page.locator("#status").filter({ hasText: text }).waitFor();
   }
+
+  /** A load that stands still at `fields`. @param {Partial<import("../../www/worker.js").Progress>} fields @param {import("./played-engine.mjs").Script} [script] */
+  standStill = async (fields, script = {}) => {
+    await this.open({ loadHangs: true, progress: [progress(fields)], ...script }, "?model=/big.gguf");
+    await this.card.locator(".line .part").first().waitFor();
+  };
+
+  /** The models dialog. @param {import("./played-engine.mjs").Script} script @param {Machine} [machine] */
+  openPanel = async (script, machine) => {
+    await this.open(script, "", machine);
+    await this.statusIs("Granite Demo on the CPU");
+    await this.button("Model: Granite Demo").click();
+    await this.page.locator("#stored-list li, #stored-none:not([hidden])").first().waitFor();
+  };
+
+  button = (/** @type {string | RegExp} */ name) => this.page.getByRole("button", { name });
+
+  /** Where the keyboard is: a button's label, else the element's id. */
+  focused = () => this.page.evaluate(() => (document.activeElement instanceof HTMLButtonElement && document.activeElement.textContent) || document.activeElement?.id);
+
+  /** What the page asked of the browser, how often. @returns {Promise<{persist: number, revoked: number}>} */
+  asked = () => this.page.evaluate(() => /** @type {any} */ (window).asked);
+
+  inAddress = (/** @type {string} */ name) => new URL(this.page.url()).searchParams.get(name);
 
   /** What a screen reader hears from now on. @returns {Promise<() => Promise<string[]>>} */
   async listen() {
