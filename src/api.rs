@@ -12,6 +12,7 @@ mod host;
 mod load;
 mod memory;
 mod request;
+mod source;
 mod turns;
 
 use std::{
@@ -33,7 +34,7 @@ use crate::{
     Error, Result,
     backend::cpu::Activations,
     generate::{About, Options, Reply, Timings},
-    source::{progress::Phase, store::Store, tasks},
+    source::{digest::Digest, progress::Phase, tasks, web},
     text::{ChatRequest, Detokenizer, ReplyPart, Tokenizer, ToolCalls},
 };
 
@@ -107,6 +108,8 @@ struct SourceStats {
     url: Option<String>,
     stored: bool,
     why: Option<String>,
+    sha256: Option<Digest>,
+    checked: bool,
 }
 
 #[derive(Clone, Default, Serialize)]
@@ -133,10 +136,10 @@ fn heap_bytes() -> u64 {
 #[wasm_bindgen]
 impl Engine {
     /// Loads a model. `options` and the events given to `on_progress` are described in worker.js, but the backend is named, and threads
-    /// have started. An error has `elsewhere: true` if another backend may do better.
+    /// have started; `gate` is a `DownloadControl`. An error has `elsewhere: true` if another backend may do better.
     #[wasm_bindgen(unchecked_return_type = "Promise<Engine>")]
-    pub fn load(options: JsValue, on_progress: Function, signal: AbortSignal) -> Promise {
-        tasks::promise(async move { Ok(Self::loaded(options, on_progress, signal).await?.into()) })
+    pub fn load(options: JsValue, on_progress: Function, signal: AbortSignal, gate: JsValue) -> Promise {
+        tasks::promise(async move { Ok(Self::loaded(options, on_progress, signal, gate).await?.into()) })
     }
 
     /// Answers a conversation: `request` is OpenAI's. Resolves to the reply.
@@ -214,8 +217,8 @@ impl Engine {
 }
 
 impl Engine {
-    async fn loaded(options: JsValue, on_progress: Function, signal: AbortSignal) -> Result<Engine, JsValue> {
-        let (request, url, name) = request::read(&options).map_err(to_js)?;
+    async fn loaded(options: JsValue, on_progress: Function, signal: AbortSignal, gate: JsValue) -> Result<Engine, JsValue> {
+        let (request, url, name) = request::read(&options, gate).map_err(to_js)?;
         let loaded = load::load(request, &signal, &mut |event| {
             // A page that throws at a progress event has no bearing on the load.
             let _ = on_progress.call1(&JsValue::NULL, &to_object(&event));
@@ -279,6 +282,8 @@ impl Inner {
                 url,
                 stored: outcome.stored,
                 why: outcome.why,
+                sha256: outcome.sha256,
+                checked: outcome.checked,
             },
             load: times,
             tokens: TokenStats::default(),
@@ -399,48 +404,59 @@ pub fn missing_bytes() -> usize {
     memory::missing_bytes()
 }
 
-/// The models in IndexedDB: an array of `{id, url, bytes, complete}`.
+/// The models in IndexedDB: an array of worker.js's `StoredModel`.
 #[wasm_bindgen]
 pub fn models() -> Promise {
-    #[derive(Serialize)]
-    struct Stored<'a> {
-        id: &'a str,
-        url: &'a str,
-        bytes: u64,
-        complete: bool,
-    }
-    promise(async {
-        let store = Store::open().await?;
-        let mut models = Vec::new();
-        for manifest in store.manifests().await? {
-            let sizes: Vec<u64> = store
-                .chunks(&manifest.id)
-                .await?
-                .iter()
-                .map(|chunk| chunk.size() as u64)
-                .collect();
-            models.push((sizes.iter().sum(), manifest.is_whole(&sizes), manifest));
-        }
-        let list: Vec<_> = models
-            .iter()
-            .map(|(bytes, complete, m)| Stored {
-                id: m.id.as_str(),
-                url: &m.url,
-                bytes: *bytes,
-                complete: *complete,
-            })
-            .collect();
-        Ok(to_object(&list))
-    })
+    promise(async { Ok(to_object(&web::stored_models().await?)) })
 }
 
 /// Removes a model from IndexedDB; `id` is one of those that [`models`] lists.
 #[wasm_bindgen]
 pub fn delete_model(id: String) -> Promise {
     promise(async move {
-        let store = Store::open().await?;
-        store.delete(&crate::source::ModelId::from_url(&id)).await?;
+        web::delete(&id).await?;
         Ok(JsValue::NULL)
+    })
+}
+
+/// A stored file: `{name, blob}`.
+#[wasm_bindgen]
+pub fn export_model(id: String) -> Promise {
+    promise(async move {
+        let (name, blob) = web::export(&id).await?;
+        let file = js_sys::Object::new();
+        let _ = Reflect::set(&file, &"name".into(), &name.into());
+        let _ = Reflect::set(&file, &"blob".into(), &blob);
+        Ok(file.into())
+    })
+}
+
+/// Stores a picked file; the options, the events and the answer are described in worker.js.
+#[wasm_bindgen]
+pub fn import_model(file: JsValue, options: JsValue, on_progress: Function, signal: AbortSignal) -> Promise {
+    promise(async move {
+        let (file, import) = source::import(&file, &options)?;
+        let model = web::import(&file, &import, &signal, &mut |progress| {
+            let _ = on_progress.call1(&JsValue::NULL, &to_object(&progress));
+        })
+        .await?;
+        Ok(to_object(&model))
+    })
+}
+
+/// What is known of a model before it is loaded: worker.js's `Probe`. `options` are a load's.
+#[wasm_bindgen]
+pub fn probe(options: JsValue, signal: AbortSignal) -> Promise {
+    promise(async move {
+        let source = source::read(&options)?;
+        let reading = web::Reading {
+            origin: &source.origin,
+            use_store: source.use_store,
+            gate: &JsValue::UNDEFINED,
+            speedup: source.speedup,
+            signal: &signal,
+        };
+        Ok(to_object(&web::probe(&reading).await?))
     })
 }
 

@@ -111,8 +111,8 @@ import { Lasting, failure } from "./lasting.js";
  * @property {string} [forms] which forms of the GPU's kernels run, as in "matvec=subgroups,matmul=base"
  * @property {boolean} [tune] compare the forms anew, also on a GPU that the CPU plays
  * @property {string} [sabotage] kernels whose name begins with this do nothing, as if the GPU computed wrongly
- * @property {{chunk_bytes?: number, speedup?: number, seed?: number, parallel?: number}} [download] `chunk_bytes`: size of chunks; `speedup`: all waits
- *   of the downloader, as those before it tries again, are divided by it; `seed`: of their jitter; `parallel`: chunks under way at once
+ * @property {{chunk_bytes?: number, speedup?: number, parallel?: number}} [download] `chunk_bytes`: size of chunks; `speedup`: all waits
+ *   of the downloader, as those before it tries again, are divided by it; `parallel`: chunks under way at once
  *
  * @typedef {object} Progress
  * @property {"download" | "cache" | "file" | "upload" | "compile" | "ready"} phase
@@ -129,8 +129,8 @@ import { Lasting, failure } from "./lasting.js";
  * @property {null | "offline" | "retry" | "busy" | "other-tab"} waiting why no bytes come: there is no network; a request failed and is made
  *   again; the server asked for patience; another tab downloads this file, and its figures are shown
  * @property {number | null} retrySeconds until the next try
- * @property {null | "quota" | "blocked" | "temporary"} problem why it is not stored: storage ran full; the browser lets nothing be stored;
- *   storage failed. `note` says it in words
+ * @property {null | "quota" | "blocked" | "temporary"} problem why it is not stored: storage ran full; the browser lets nothing be
+ *   stored, or its storage failed; the address is good for this visit only. `note` says it in words
  *
  * @typedef {object} ChatRequest
  * @property {object[]} messages OpenAI's messages

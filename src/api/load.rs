@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};
+use wasm_bindgen::JsValue;
 use web_sys::AbortSignal;
 
 #[cfg(feature = "webgpu")]
@@ -21,8 +22,9 @@ use crate::{
     generate::{About, Options, Received, Receiver, Session},
     source::{
         Sink,
+        download::{Outcome, Spec},
         progress::{Phase, Progress},
-        web::{self, Origin, Outcome, now_ms},
+        web::{Origin, Reading, after_reading, now_ms},
     },
 };
 
@@ -57,8 +59,12 @@ pub(crate) struct Request {
     pub(crate) kv: Option<KvType>,
     /// What the CPU multiplies weights with.
     pub(crate) activations: Activations,
-    /// Read the model from IndexedDB if it is there.
+    /// Read the model from IndexedDB if it is there, and keep it there.
     pub(crate) use_store: bool,
+    /// What pauses the download.
+    pub(crate) gate: JsValue,
+    /// What a download's waits are divided by, in tests.
+    pub(crate) speedup: f64,
     #[cfg(feature = "webgpu")]
     pub(crate) debug: Debug,
 }
@@ -130,16 +136,19 @@ pub(super) const N_UBATCH_CPU: u32 = 32;
 ///
 /// # Errors
 /// [`Error::NoGpu`] if the GPU is asked for by name and absent; what the source, the file or the device say; [`Error::Aborted`].
-pub(crate) async fn load(mut request: Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
-    match load_once(&request, signal, report).await {
-        // Stored bytes that were there a moment ago cannot be read: the disk lost them. The network has them still.
-        Err(Error::Storage { .. }) if request.use_store => {
-            request.use_store = false;
-            load_once(&request, signal, report).await
+pub(crate) async fn load(request: Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    let mut again = MOST_AGAIN;
+    loop {
+        match load_once(&request, signal, report).await {
+            // What had come is no part of the file that the server has now, and gone: a device that was given some of it begins anew.
+            Err(Error::FileChanged { .. } | Error::DigestMismatch { .. }) if again > 0 && !signal.aborted() => again -= 1,
+            done => return done,
         }
-        done => done,
     }
 }
+
+/// How often a load begins anew because its file became another one.
+const MOST_AGAIN: u32 = 2;
 
 async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
     let start_ms = now_ms();
@@ -238,14 +247,23 @@ async fn load_on<B: Backend>(
             progress,
         })
     };
+    let reading = Reading {
+        origin: &request.origin,
+        use_store: request.use_store,
+        gate: &request.gate,
+        speedup: request.speedup,
+        signal,
+    };
+    let specs: Vec<Spec> = reading.specs().await?;
+    let heads = reading.heads(&specs).await?;
     let mut intake = Intake {
-        receiver: Receiver::new(backend),
+        receiver: Receiver::with_parts(backend, heads),
         n_ctx: request.n_ctx,
         usual: if device == Device::Cpu { N_CTX_CPU } else { N_CTX_GPU },
         kv: request.kv.unwrap_or_default(),
         header_ms: device_ms,
     };
-    let outcome = web::read(&request.origin, request.use_store, signal, &mut report, &mut intake).await?;
+    let outcome = reading.read(&specs, &mut report, &mut intake).await?;
     let Intake {
         receiver,
         n_ctx,
@@ -256,18 +274,7 @@ async fn load_on<B: Backend>(
     let n_ctx = n_ctx.expect("the header came");
     let read_ms = now_ms();
 
-    let mut phase = |phase: Phase| {
-        report(Progress {
-            phase,
-            loaded: outcome.bytes,
-            total: Some(outcome.bytes),
-            bytes_per_second: None,
-            seconds_left: None,
-            from_cache: outcome.phase == Phase::Cache,
-            stored: outcome.stored,
-            note: outcome.note(),
-        })
-    };
+    let mut phase = |phase: Phase| report(after_reading(&outcome, phase));
     phase(Phase::Upload);
     let mut received = receiver.finish().await?;
     let upload_ms = now_ms();

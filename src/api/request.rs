@@ -2,22 +2,23 @@
 
 use js_sys::Reflect;
 use wasm_bindgen::prelude::*;
-use web_sys::Blob;
 
 #[cfg(feature = "webgpu")]
 use super::device::{Debug, parse_forms};
-use super::load::{Device, Request};
+use super::{
+    load::{Device, Request},
+    source,
+};
 use crate::{
     Error, Result,
     backend::{KvType, cpu::Activations},
-    source::web::{Origin, scope},
 };
 
 /// The request, the address and the caller's name for the model.
 ///
 /// # Errors
 /// [`Error::InvalidRequest`] names what is wrong.
-pub(super) fn read(options: &JsValue) -> Result<(Request, Option<String>, Option<String>)> {
+pub(super) fn read(options: &JsValue, gate: JsValue) -> Result<(Request, Option<String>, Option<String>)> {
     let invalid = |what: String| Error::InvalidRequest { what };
     let field = |name: &str| {
         Reflect::get(options, &name.into())
@@ -31,23 +32,8 @@ pub(super) fn read(options: &JsValue) -> Result<(Request, Option<String>, Option
             .map(Some)
             .ok_or_else(|| invalid(format!("{name} must be a string"))),
     };
-    let (url, name) = (text("url")?, text("name")?);
-    let (origin, url) = match (field("file"), url) {
-        (Some(file), None) => (
-            Origin::File(
-                file.dyn_into::<Blob>()
-                    .map_err(|_| invalid("file must be a File or Blob".into()))?,
-            ),
-            None,
-        ),
-        (None, Some(url)) => {
-            let absolute = web_sys::Url::new_with_base(&url, &scope().location().href())
-                .map_err(|_| invalid(format!("{url} is not the address of a model")))?
-                .href();
-            (Origin::Url(absolute.clone()), Some(absolute))
-        }
-        _ => return Err(invalid("a load needs either url or file".into())),
-    };
+    let name = text("name")?;
+    let source = source::read(options)?;
     let device = match text("backend")?.as_deref() {
         Some("webgpu") => Device::WebGpu,
         Some("cpu") => Device::Cpu,
@@ -102,7 +88,10 @@ pub(super) fn read(options: &JsValue) -> Result<(Request, Option<String>, Option
     };
     Ok((
         Request {
-            origin,
+            origin: source.origin,
+            gate,
+            speedup: source.speedup,
+            use_store: source.use_store,
             device,
             #[cfg(feature = "webgpu")]
             software: field("software").is_some_and(|v| v.is_truthy()),
@@ -113,11 +102,10 @@ pub(super) fn read(options: &JsValue) -> Result<(Request, Option<String>, Option
             n_ctx,
             kv,
             activations,
-            use_store: true,
             #[cfg(feature = "webgpu")]
             debug,
         },
-        url,
+        source.url,
         name,
     ))
 }

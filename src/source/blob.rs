@@ -7,7 +7,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::Blob;
 
-use super::{CHUNK_BYTES, chunk_len};
+use super::manifest::chunk_len;
 
 /// Blobs being read at once: while one is taken, the next is on its way.
 const READ_AHEAD: usize = 2;
@@ -49,13 +49,13 @@ impl<I: Iterator<Item = Blob>> BlobReader<I> {
     }
 }
 
-/// Cuts a blob into chunks without reading it.
-pub(crate) fn slices(blob: Blob) -> impl Iterator<Item = Blob> {
+/// Cuts a blob into pieces of so many bytes without reading it.
+pub(crate) fn slices(blob: Blob, piece_bytes: u64) -> impl Iterator<Item = Blob> {
     let length = blob.size();
-    let n_chunks = (length as u64).div_ceil(CHUNK_BYTES);
+    let n_chunks = (length as u64).div_ceil(piece_bytes);
     (0..n_chunks).map(move |i| {
-        let start = i * CHUNK_BYTES;
-        let end = start + chunk_len(length as u64, CHUNK_BYTES, i);
+        let start = i * piece_bytes;
+        let end = start + chunk_len(length as u64, piece_bytes, i);
         blob.slice_with_f64_and_f64(start as f64, end as f64)
             .expect("slicing reads nothing and cannot fail")
     })

@@ -1,126 +1,124 @@
-//! A model over HTTP: one streaming `fetch`, its pieces handed out as they arrive.
-//!
-//! What is checked here is the transfer: the status, and that as many bytes came as were announced. What the bytes mean is for the
-//! [`Sink`](super::Sink) to judge.
+//! One request over `fetch`: the answer's head as far as this site may see it, its body piece by piece.
+
+use std::ops::Range;
 
 use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortSignal, ReadableStreamDefaultReader, ReferrerPolicy, Request, RequestCache, RequestInit, Response};
+use web_sys::{AbortController, ReadableStreamDefaultReader, ReferrerPolicy, Request, RequestCache, RequestInit, Response};
 
 use super::{
+    download::{
+        answer::Headers,
+        patience,
+        world::{Answer, Body, Broken},
+    },
     tasks::spawn,
     web::{describe, scope},
+    world::WebBytes,
 };
-use crate::{Error, Result};
 
-/// A response whose body is being read.
-pub(crate) struct Download {
-    url: String,
-    signal: AbortSignal,
-    reader: ReadableStreamDefaultReader,
-    /// The server's ETag, if it sends one and lets this site see it.
-    pub(crate) etag: Option<String>,
-    /// Bytes that the server announced; `None` if it did not, or if they are those of a compressed body.
-    pub(crate) length: Option<u64>,
-    received: u64,
-    ended: bool,
+/// A request or a body under way: whoever loses interest drops it, and the transfer ends.
+struct Transfer {
+    controller: AbortController,
+    over: bool,
 }
 
-impl Download {
-    /// Asks for `url` and waits for the headers.
-    ///
-    /// # Errors
-    /// [`Error::Network`] if there is no answer, [`Error::HttpStatus`] if it is not 200, [`Error::Aborted`].
-    pub(crate) async fn start(url: &str, signal: &AbortSignal) -> Result<Self> {
-        let init = RequestInit::new();
-        init.set_signal(Some(signal));
-        // The model has a store of its own; two gigabytes more in the HTTP cache would only push other things out.
-        init.set_cache(RequestCache::NoStore);
-        init.set_referrer_policy(ReferrerPolicy::NoReferrer);
-        let request = Request::new_with_str_and_init(url, &init).map_err(|e| Error::InvalidRequest {
-            what: format!("{url} is not an address to download from: {}", describe(&e)),
-        })?;
-        let response: Response = JsFuture::from(scope().fetch_with_request(&request))
-            .await
-            .map_err(|e| unreachable(url, signal, &e))?
-            .unchecked_into();
-        // 206 and 204 are successes too, but not the whole file.
-        if response.status() != 200 {
-            return Err(Error::HttpStatus {
-                url: url.to_owned(),
-                status: response.status(),
-            });
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if !self.over {
+            self.controller.abort();
         }
-        let headers = response.headers();
-        let header = |name| headers.get(name).ok().flatten();
-        // `Content-Length` counts what is on the wire; `fetch` has decoded that already.
-        let encoded = header("content-encoding").is_some_and(|e| !e.trim().eq_ignore_ascii_case("identity"));
-        let length = header("content-length")
-            .filter(|_| !encoded)
-            .and_then(|text| text.trim().parse().ok());
-        let body = response.body().ok_or_else(|| network(url, "the answer is empty"))?;
-        Ok(Self {
-            url: url.to_owned(),
-            signal: signal.clone(),
-            reader: body.get_reader().unchecked_into(),
-            etag: header("etag"),
-            length,
-            received: 0,
-            ended: false,
-        })
     }
+}
 
-    /// The next piece, of any length; `None` after the last one.
-    ///
-    /// # Errors
-    /// [`Error::Network`] if the transfer breaks or ends before the announced length, [`Error::Aborted`].
-    pub(crate) async fn next(&mut self) -> Result<Option<Uint8Array>> {
-        let result = JsFuture::from(self.reader.read()).await.map_err(|e| {
-            self.ended = true;
-            match self.signal.aborted() {
-                true => Error::Aborted,
-                false => network(
-                    &self.url,
-                    format!("the transfer broke after {}: {}", self.so_far(), describe(&e)),
-                ),
-            }
+/// A response whose body is being read.
+pub(super) struct WebBody {
+    transfer: Transfer,
+    /// `None`: there is no body at all.
+    reader: Option<ReadableStreamDefaultReader>,
+}
+
+/// Asks for `url`, or for some bytes of it, and waits for the headers.
+///
+/// # Errors
+/// In words, if there is no answer.
+pub(super) async fn get(url: String, range: Option<Range<u64>>, strong_etag: Option<String>) -> Result<Answer<WebBody>, Broken> {
+    let controller = AbortController::new().map_err(|e| Broken(describe(&e)))?;
+    let init = RequestInit::new();
+    init.set_signal(Some(&controller.signal()));
+    // The model has a store of its own; two gigabytes more in the HTTP cache would only push other things out.
+    init.set_cache(RequestCache::NoStore);
+    init.set_referrer_policy(ReferrerPolicy::NoReferrer);
+    let request = Request::new_with_str_and_init(&url, &init)
+        .map_err(|e| Broken(format!("{url} is no address to download from: {}", describe(&e))))?;
+    if let Some(Range { start, end }) = range {
+        let _ = request.headers().set("Range", &format!("bytes={start}-{}", end - 1));
+        // Other origins would first have to be asked whether this header may be sent; of their answers the ETag is compared instead.
+        if let Some(etag) = strong_etag.filter(|_| is_same_origin(&url)) {
+            let _ = request.headers().set("If-Range", &etag);
+        }
+    }
+    let mut transfer = Transfer { controller, over: false };
+    let fetched = JsFuture::from(scope().fetch_with_request(&request)).await;
+    let response: Response = match fetched {
+        Ok(response) => response.unchecked_into(),
+        Err(e) => {
+            transfer.over = true;
+            return Err(unreachable(&url, &e));
+        }
+    };
+    let headers = response.headers();
+    let header = |name| headers.get(name).ok().flatten();
+    Ok(Answer {
+        status: response.status(),
+        redirected_to: response.redirected().then(|| response.url()),
+        headers: Headers {
+            etag: header("etag"),
+            last_modified: header("last-modified"),
+            content_length: header("content-length").and_then(|text| text.trim().parse().ok()),
+            content_range: header("content-range"),
+            content_encoding: header("content-encoding"),
+            retry_after_ms: header("retry-after").and_then(|text| {
+                let date = |text: &str| Some(js_sys::Date::parse(text));
+                patience::retry_after_ms(&text, js_sys::Date::now(), date)
+            }),
+            linked_etag: header("x-linked-etag"),
+        },
+        body: WebBody {
+            transfer,
+            reader: response.body().map(|body| body.get_reader().unchecked_into()),
+        },
+    })
+}
+
+impl Body for WebBody {
+    type Bytes = WebBytes;
+
+    async fn next(&mut self) -> Result<Option<WebBytes>, Broken> {
+        let Some(reader) = &self.reader else {
+            self.transfer.over = true;
+            return Ok(None);
+        };
+        let result = JsFuture::from(reader.read()).await.map_err(|e| {
+            self.transfer.over = true;
+            Broken(describe(&e))
         })?;
         if Reflect::get(&result, &"done".into()).is_ok_and(|done| done.is_truthy()) {
-            self.ended = true;
-            return match self.length {
-                Some(length) if length != self.received => {
-                    Err(network(&self.url, format!("the transfer ended after {}", self.so_far())))
-                }
-                _ => Ok(None),
-            };
+            self.transfer.over = true;
+            return Ok(None);
         }
         let piece: Uint8Array = Reflect::get(&result, &"value".into())
             .unwrap_or(JsValue::UNDEFINED)
             .unchecked_into();
-        self.received += u64::from(piece.length());
-        if self.length.is_some_and(|length| self.received > length) {
-            return Err(network(
-                &self.url,
-                format!("the server sends more than it announced ({})", self.so_far()),
-            ));
-        }
-        Ok(Some(piece))
-    }
-
-    fn so_far(&self) -> String {
-        match self.length {
-            Some(length) => format!("{} of {length} bytes", self.received),
-            None => format!("{} bytes", self.received),
-        }
+        Ok(Some(WebBytes(piece)))
     }
 }
 
-impl Drop for Download {
-    /// Whoever loses interest half-way must not leave the rest downloading.
+impl Drop for WebBody {
     fn drop(&mut self) {
-        if !self.ended {
-            let cancelled = self.reader.cancel();
+        if let (Some(reader), false) = (&self.reader, self.transfer.over) {
+            let cancelled = reader.cancel();
             spawn(async move {
                 let _ = JsFuture::from(cancelled).await; // a body that broke meanwhile says so here: of no interest
             });
@@ -128,25 +126,17 @@ impl Drop for Download {
     }
 }
 
-/// `fetch` gave no response. Browsers hide the reason from scripts, so the words name the likely ones.
-fn unreachable(url: &str, signal: &AbortSignal, e: &JsValue) -> Error {
-    if signal.aborted() {
-        return Error::Aborted;
-    }
-    if !scope().navigator().on_line() {
-        return network(url, "the browser is offline");
-    }
+fn is_same_origin(url: &str) -> bool {
     let origin = |address: &str| web_sys::Url::new(address).map(|u| u.origin()).ok();
-    let what = match origin(url) == origin(&scope().location().href()) {
+    origin(url) == origin(&scope().location().href())
+}
+
+/// `fetch` gave no response. Browsers hide the reason from scripts, so the words name the likely ones.
+fn unreachable(url: &str, e: &JsValue) -> Broken {
+    let what = match is_same_origin(url) {
+        _ if !scope().navigator().on_line() => "the browser is offline",
         true => "the server cannot be reached",
         false => "the server cannot be reached, or does not let other sites read its files (CORS)",
     };
-    network(url, format!("{what} ({})", describe(e)))
-}
-
-fn network(url: &str, what: impl Into<String>) -> Error {
-    Error::Network {
-        url: url.to_owned(),
-        what: what.into(),
-    }
+    Broken(format!("{what} ({})", describe(e)))
 }

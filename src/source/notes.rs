@@ -21,7 +21,7 @@ impl Drop for Notes {
 
 impl Notes {
     async fn open() -> Result<Notes> {
-        open_database(DATABASE, VERSION, &[NOTES]).await.map(Notes)
+        open_database(DATABASE, VERSION, &[NOTES], |_| Ok(())).await.map(Notes)
     }
 
     fn transaction(&self, mode: IdbTransactionMode) -> Result<(IdbObjectStore, IdbTransaction)> {

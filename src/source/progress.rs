@@ -22,13 +22,39 @@ pub enum Phase {
     Ready,
 }
 
+/// What a download waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Waiting {
+    /// The browser says that there is no network.
+    Offline,
+    /// The next try, after one that failed.
+    Retry,
+    /// The server asked for patience.
+    Busy,
+    /// Another tab is downloading the same file.
+    OtherTab,
+}
+
+/// Why a model is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Problem {
+    /// There is not enough space.
+    Quota,
+    /// The browser allows no storage here, or it broke.
+    Blocked,
+    /// Its address is good for this visit only.
+    Temporary,
+}
+
 /// A progress event, in the words of the JS API.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
     /// What is being done.
     pub phase: Phase,
-    /// Bytes of the file so far.
+    /// Bytes of the file so far: in the store or received. While it is read from the store, those that were read.
     pub loaded: u64,
     /// Bytes of the whole file, once known.
     pub total: Option<u64>,
@@ -42,6 +68,37 @@ pub struct Progress {
     pub stored: bool,
     /// What the visitor should know.
     pub note: Option<String>,
+    /// Bytes that were in IndexedDB when this load began.
+    pub resumed: u64,
+    /// The visitor asked to stand still.
+    pub paused: bool,
+    /// Nothing arrives, and why.
+    pub waiting: Option<Waiting>,
+    /// Until the next try.
+    pub retry_seconds: Option<f64>,
+    /// Why the model is not kept; `note` says it in words.
+    pub problem: Option<Problem>,
+}
+
+impl Progress {
+    /// An event of which only this is known.
+    pub fn at(phase: Phase, loaded: u64, total: Option<u64>) -> Self {
+        Self {
+            phase,
+            loaded,
+            total,
+            bytes_per_second: None,
+            seconds_left: None,
+            from_cache: phase == Phase::Cache,
+            stored: false,
+            note: None,
+            resumed: 0,
+            paused: false,
+            waiting: None,
+            retry_seconds: None,
+            problem: None,
+        }
+    }
 }
 
 /// A transfer's rate: its mean over a window of the last seconds, so that neither a stall nor a burst makes it jump.
@@ -49,7 +106,6 @@ pub struct Progress {
 pub struct Meter {
     /// (time in ms, bytes until then), oldest first, at least [`SAMPLE_MS`] apart.
     samples: VecDeque<(f64, u64)>,
-    last_event_ms: f64,
     now_ms: f64,
     loaded: u64,
 }
@@ -60,27 +116,19 @@ const WINDOW_MS: f64 = 5000.0;
 const SAMPLE_MS: f64 = 100.0;
 /// A rate over less time than this is noise.
 const MIN_MS: f64 = 400.0;
-/// Events closer than this are left out: a page redraws no faster.
-const EVENT_MS: f64 = 100.0;
 
 impl Meter {
     /// Starts at `now_ms` with no bytes.
     pub fn new(now_ms: f64) -> Self {
         Self {
             samples: VecDeque::from([(now_ms, 0)]),
-            last_event_ms: f64::NEG_INFINITY,
             now_ms,
             loaded: 0,
         }
     }
 
-    /// Bytes so far.
-    pub fn loaded(&self) -> u64 {
-        self.loaded
-    }
-
-    /// Counts `bytes` more. `true` if it is time for a progress event.
-    pub fn add(&mut self, bytes: u64, now_ms: f64) -> bool {
+    /// Counts `bytes` more.
+    pub fn add(&mut self, bytes: u64, now_ms: f64) {
         self.loaded += bytes;
         self.now_ms = now_ms.max(self.now_ms); // clocks of suspended tabs are known to step back
         let newest = self.samples.back().expect("never empty").0;
@@ -91,11 +139,6 @@ impl Meter {
         while self.samples.len() > 2 && self.now_ms - self.samples[1].0 >= WINDOW_MS {
             self.samples.pop_front();
         }
-        let due = self.now_ms - self.last_event_ms >= EVENT_MS;
-        if due {
-            self.last_event_ms = self.now_ms;
-        }
-        due
     }
 
     /// Bytes per second; `None` until there is enough to go by.
@@ -105,11 +148,10 @@ impl Meter {
         (span_ms >= MIN_MS).then(|| (self.loaded - start) as f64 / span_ms * 1000.0)
     }
 
-    /// Seconds until `total` bytes at the present rate; `None` while that is unknown or nothing arrives.
-    pub fn seconds_left(&self, total: Option<u64>) -> Option<f64> {
-        let left = total?.saturating_sub(self.loaded) as f64;
+    /// Seconds until `left` more bytes at the present rate; `None` while that is unknown or nothing arrives.
+    pub fn seconds_left(&self, left: u64) -> Option<f64> {
         match self.rate()? {
-            rate if rate > 0.0 => Some(left / rate),
+            rate if rate > 0.0 => Some(left as f64 / rate),
             _ => None,
         }
     }
@@ -130,17 +172,15 @@ mod tests {
     #[test]
     fn a_steady_transfer_has_its_rate_and_its_end() {
         let mut meter = Meter::new(1000.0);
-        assert_eq!((meter.rate(), meter.seconds_left(Some(10))), (None, None));
+        assert_eq!((meter.rate(), meter.seconds_left(10)), (None, None));
         let t = run(&mut meter, 1000.0, 10.0, 20, 1000);
         assert_eq!(meter.rate(), None, "200 ms say nothing");
         run(&mut meter, t, 10.0, 980, 1000);
         let rate = meter.rate().unwrap();
         assert!((rate - 100_000.0).abs() < 100.0, "{rate}");
-        assert_eq!(meter.loaded(), 1_000_000);
-        let left = meter.seconds_left(Some(2_000_000)).unwrap();
+        let left = meter.seconds_left(1_000_000).unwrap();
         assert!((left - 10.0).abs() < 0.1, "{left}");
-        assert_eq!(meter.seconds_left(None), None, "a length that nobody knows");
-        assert_eq!(meter.seconds_left(Some(1)), Some(0.0), "never negative");
+        assert_eq!(meter.seconds_left(0), Some(0.0));
     }
 
     #[test]
@@ -164,14 +204,13 @@ mod tests {
         assert!(rate < 70_000.0, "{rate}");
         meter.add(0, t + 30_000.0);
         meter.add(0, t + 40_000.0);
-        assert_eq!((meter.rate(), meter.seconds_left(Some(1 << 40))), (Some(0.0), None));
+        assert_eq!((meter.rate(), meter.seconds_left(1 << 40)), (Some(0.0), None));
     }
 
     #[test]
-    fn events_are_few_and_samples_fewer() {
+    fn samples_are_few() {
         let mut meter = Meter::new(0.0);
-        let events = (0..10_000).filter(|&i| meter.add(1, f64::from(i))).count(); // ten seconds, a piece every ms
-        assert!((95..=101).contains(&events), "{events}");
+        (0..10_000).for_each(|i| meter.add(1, f64::from(i))); // ten seconds, a piece every ms
         assert!(
             meter.samples.len() <= (WINDOW_MS / SAMPLE_MS) as usize + 2,
             "{}",
@@ -190,18 +229,14 @@ mod tests {
     #[test]
     fn events_have_the_names_that_pages_know() {
         let progress = Progress {
-            phase: Phase::Cache,
-            loaded: 1,
-            total: Some(2),
-            bytes_per_second: None,
-            seconds_left: None,
-            from_cache: true,
             stored: true,
-            note: None,
+            waiting: Some(Waiting::OtherTab),
+            problem: Some(Problem::Quota),
+            ..Progress::at(Phase::Cache, 1, Some(2))
         };
         assert_eq!(
             serde_json::to_string(&progress).unwrap(),
-            r#"{"phase":"cache","loaded":1,"total":2,"bytesPerSecond":null,"secondsLeft":null,"fromCache":true,"stored":true,"note":null}"#
+            r#"{"phase":"cache","loaded":1,"total":2,"bytesPerSecond":null,"secondsLeft":null,"fromCache":true,"stored":true,"note":null,"resumed":0,"paused":false,"waiting":"other-tab","retrySeconds":null,"problem":"quota"}"#
         );
     }
 }

@@ -1,23 +1,28 @@
-//! Chunk store: models' bytes in IndexedDB, so that a second visit needs no network.
+//! Chunk store: models' bytes in IndexedDB, so that a second visit needs no network, and an interrupted one goes on where it stopped.
 //!
-//! Database `outcrop`; store `manifests`: model id -> [`Manifest`]; store `chunks`: [model id, index] -> Blob. The manifest says
-//! `complete` only after the last chunk is on the disk: a torn download is seen as absent, never as whole. Blobs, because they are
-//! two to four times faster than array buffers both ways, and because listing them reads none of their bytes.
+//! Database `outcrop`; store `manifests`: model id -> [`Manifest`]; store `chunks`: [model id, index] -> Blob. A chunk and the manifest with its
+//! digest are written in one transaction, so what is written down is there; `complete` comes last. Blobs, because they are two to four
+//! times faster than array buffers both ways, and because listing them reads none of their bytes.
 //!
-//! Any of this may be refused (private windows, blocked cookies, a full disk): every error is [`Error::Storage`], and callers go on
-//! without a store.
+//! Any of this may be refused (private windows, blocked cookies, a full disk): every error is [`Error::Storage`] or [`Error::StorageFull`], and
+//! callers go on without a store.
 
-use std::collections::VecDeque;
+use std::{collections::BTreeMap, rc::Rc};
 
-use js_sys::{Array, Promise, Uint8Array};
+use js_sys::{Array, ArrayBuffer, Promise, Uint8Array};
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, IdbDatabase, IdbKeyRange, IdbOpenDbRequest, IdbRequest, IdbTransaction, IdbTransactionMode};
+use web_sys::{
+    Blob, IdbDatabase, IdbKeyRange, IdbObjectStore, IdbOpenDbRequest, IdbRequest, IdbTransaction, IdbTransactionMode,
+    IdbVersionChangeEvent,
+};
 
 use super::{
-    Cutter, Manifest, ModelId, SCHEMA,
-    web::{describe, release, scope},
+    download::world::Shelf,
+    manifest::{Manifest, SCHEMA},
+    web::{describe, scope},
+    world::WebBytes,
 };
 use crate::{Error, Result};
 
@@ -25,195 +30,182 @@ const DATABASE: &str = "outcrop";
 const MANIFESTS: &str = "manifests";
 const CHUNKS: &str = "chunks";
 
-/// Chunks on their way to the disk at once; more would only hold memory.
-const PUTS_UNDER_WAY: usize = 2;
-
 /// The open database.
-pub(crate) struct Store {
-    db: IdbDatabase,
-}
+#[derive(Clone)]
+pub(crate) struct Store(Rc<Connection>);
 
-impl Drop for Store {
+struct Connection(IdbDatabase);
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.db.set_onversionchange(None);
-        self.db.close(); // takes effect after the transactions under way
+        self.0.set_onversionchange(None);
+        self.0.close(); // takes effect after the transactions under way
     }
 }
 
 impl Store {
-    /// Opens the database, making it if need be.
+    /// Opens the database, making it if need be, or bringing an older version's up to date.
     pub(crate) async fn open() -> Result<Self> {
-        let db = open_database(DATABASE, SCHEMA, &[MANIFESTS, CHUNKS]).await?;
-        Ok(Self { db })
-    }
-
-    /// What is written down about `id`. A manifest that cannot be understood is as good as none.
-    pub(crate) async fn manifest(&self, id: &ModelId) -> Result<Option<Manifest>> {
-        let (store, _) = self.transaction(MANIFESTS, IdbTransactionMode::Readonly)?;
-        let value = result(&store.get(&id.as_str().into()).map_err(failed)?).await?;
-        Ok(serde_wasm_bindgen::from_value(value).ok())
+        let db = open_database(DATABASE, SCHEMA, &[MANIFESTS, CHUNKS], upgrade_manifests).await?;
+        Ok(Self(Rc::new(Connection(db))))
     }
 
     /// All manifests that can be understood.
     pub(crate) async fn manifests(&self) -> Result<Vec<Manifest>> {
-        let (store, _) = self.transaction(MANIFESTS, IdbTransactionMode::Readonly)?;
-        let values: Array = result(&store.get_all().map_err(failed)?).await?.unchecked_into();
-        Ok(values
-            .iter()
-            .filter_map(|value| serde_wasm_bindgen::from_value(value).ok())
-            .collect())
+        let [manifests] = self.transaction([MANIFESTS], IdbTransactionMode::Readonly)?.1;
+        let values: Array = result(&manifests.get_all().map_err(failed)?).await?.unchecked_into();
+        Ok(values.iter().filter_map(parse).collect())
     }
 
-    /// Writes a manifest and waits until it is there.
-    pub(crate) async fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let value = manifest
-            .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
-            .map_err(|e| Error::Storage { what: e.to_string() })?;
-        let (store, transaction) = self.transaction(MANIFESTS, IdbTransactionMode::Readwrite)?;
-        store.put_with_key(&value, &manifest.id.as_str().into()).map_err(failed)?;
-        committed(&transaction).await
-    }
-
-    /// The chunks of `id` from index 0 up to the first gap. Reads none of their bytes.
-    pub(crate) async fn chunks(&self, id: &ModelId) -> Result<Vec<Blob>> {
-        let (store, _) = self.transaction(CHUNKS, IdbTransactionMode::Readonly)?;
+    /// The chunks of `id` by index. Reads none of their bytes.
+    pub(crate) async fn chunks(&self, id: &str) -> Result<BTreeMap<u32, Blob>> {
+        let [chunks] = self.transaction([CHUNKS], IdbTransactionMode::Readonly)?.1;
         let range = chunk_keys(id)?;
-        let keys = store.get_all_keys_with_key(&range).map_err(failed)?;
-        let values = store.get_all_with_key(&range).map_err(failed)?;
-        let keys: Array = result(&keys).await?.unchecked_into();
-        let values: Array = result(&values).await?.unchecked_into();
-        let in_order = |(i, key): &(usize, JsValue)| key.unchecked_ref::<Array>().get(1).as_f64() == Some(*i as f64);
-        let n = keys.iter().enumerate().take_while(in_order).count();
-        values
-            .iter()
-            .take(n)
-            .map(|value| {
-                value.dyn_into().map_err(|_| Error::Storage {
-                    what: "a chunk is no Blob".into(),
-                })
-            })
-            .collect()
+        let keys = chunks.get_all_keys_with_key(&range).map_err(failed)?;
+        let values = chunks.get_all_with_key(&range).map_err(failed)?;
+        let (keys, values) = (result(&keys), result(&values));
+        let keys: Array = keys.await?.unchecked_into();
+        let values: Array = values.await?.unchecked_into();
+        let index = |key: JsValue| {
+            key.dyn_ref::<Array>()?
+                .get(1)
+                .as_f64()
+                .filter(|i| i.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(i))
+        };
+        // What is no Blob, or has a key that nobody here wrote, is as good as absent.
+        let chunk = |(key, value): (JsValue, JsValue)| Some((index(key)? as u32, value.dyn_into::<Blob>().ok()?));
+        Ok(keys.iter().zip(values.iter()).filter_map(chunk).collect())
     }
 
-    /// Starts writing one chunk; the future tells when it is on the disk.
-    fn put_chunk(&self, id: &ModelId, index: u32, chunk: &Blob) -> Result<impl Future<Output = Result<()>> + use<>> {
-        let (store, transaction) = self.transaction(CHUNKS, IdbTransactionMode::Readwrite)?;
-        store
-            .put_with_key(chunk, &Array::of2(&id.as_str().into(), &index.into()))
-            .map_err(failed)?;
+    /// A transaction over some of the stores, and these. It has begun: what is asked of it first is done before any later one's.
+    fn transaction<const N: usize>(
+        &self,
+        names: [&str; N],
+        mode: IdbTransactionMode,
+    ) -> Result<(IdbTransaction, [IdbObjectStore; N])> {
+        let list: Array = names.iter().map(|&name| JsValue::from_str(name)).collect();
+        let transaction = self.0.0.transaction_with_str_sequence_and_mode(&list, mode).map_err(failed)?;
+        let mut stores = Vec::with_capacity(N);
+        for name in names {
+            stores.push(transaction.object_store(name).map_err(failed)?);
+        }
+        Ok((transaction, stores.try_into().expect("one for each name")))
+    }
+
+    fn written(&self, chunk: Option<(u32, &Blob)>, manifest: &Manifest) -> Result<impl Future<Output = Result<()>> + use<>> {
+        let value = to_value(manifest)?;
+        let id = JsValue::from_str(manifest.id.as_str());
+        let (transaction, [manifests, chunks]) = self.transaction([MANIFESTS, CHUNKS], IdbTransactionMode::Readwrite)?;
+        if let Some((index, blob)) = chunk {
+            chunks.put_with_key(blob, &Array::of2(&id, &index.into())).map_err(failed)?;
+        }
+        manifests.put_with_key(&value, &id).map_err(failed)?;
         Ok(committed(&transaction))
     }
+}
 
-    /// Removes a model, whole or torn.
-    pub(crate) async fn delete(&self, id: &ModelId) -> Result<()> {
-        // The manifest goes first: chunks without one are never read.
-        let (store, transaction) = self.transaction(MANIFESTS, IdbTransactionMode::Readwrite)?;
-        store.delete(&id.as_str().into()).map_err(failed)?;
-        committed(&transaction).await?;
-        let (store, transaction) = self.transaction(CHUNKS, IdbTransactionMode::Readwrite)?;
-        store.delete(&chunk_keys(id)?.into()).map_err(failed)?;
-        committed(&transaction).await
+/// Waits for what could be begun.
+fn begun(begun: Result<impl Future<Output = Result<()>>>) -> impl Future<Output = Result<()>> {
+    async move { begun?.await }
+}
+
+impl Shelf for Store {
+    type Bytes = WebBytes;
+
+    async fn list(&self, id: &str) -> Result<(Option<Manifest>, BTreeMap<u32, u64>)> {
+        let [manifests] = self.transaction([MANIFESTS], IdbTransactionMode::Readonly)?.1;
+        let value = result(&manifests.get(&id.into()).map_err(failed)?).await?;
+        let Some(manifest) = parse(value) else {
+            return Ok((None, BTreeMap::new()));
+        };
+        let chunks = self.chunks(id).await?;
+        Ok((
+            Some(manifest),
+            chunks
+                .into_iter()
+                .map(|(index, chunk)| (index, chunk.size() as u64))
+                .collect(),
+        ))
     }
 
-    fn transaction(&self, store: &str, mode: IdbTransactionMode) -> Result<(web_sys::IdbObjectStore, IdbTransaction)> {
-        let transaction = self.db.transaction_with_str_and_mode(store, mode).map_err(failed)?;
-        Ok((transaction.object_store(store).map_err(failed)?, transaction))
+    fn read(&self, id: &str, index: u32) -> impl Future<Output = Result<WebBytes>> + use<> {
+        let request = self
+            .transaction([CHUNKS], IdbTransactionMode::Readonly)
+            .and_then(|(_, [chunks])| chunks.get(&Array::of2(&id.into(), &index.into())).map_err(failed))
+            .map(|request| result(&request));
+        async move {
+            let absent = |_| Error::Storage {
+                what: format!("chunk {index} is not there"),
+            };
+            let blob: Blob = request?.await?.dyn_into().map_err(absent)?;
+            let buffer = JsFuture::from(blob.array_buffer()).await.map_err(failed)?;
+            Ok(WebBytes(Uint8Array::new(&buffer.unchecked_into::<ArrayBuffer>())))
+        }
+    }
+
+    fn put(&self, index: u32, bytes: &WebBytes, manifest: &Manifest) -> impl Future<Output = Result<()>> + use<> {
+        let blob = Blob::new_with_u8_array_sequence(&Array::of1(&bytes.0)).map_err(failed);
+        begun(blob.and_then(|blob| self.written(Some((index, &blob)), manifest)))
+    }
+
+    fn write(&self, manifest: &Manifest) -> impl Future<Output = Result<()>> + use<> {
+        begun(self.written(None, manifest))
+    }
+
+    fn clear(&self, id: &str) -> impl Future<Output = Result<()>> + use<> {
+        begun(self.transaction([MANIFESTS, CHUNKS], IdbTransactionMode::Readwrite).and_then(
+            |(transaction, [manifests, chunks])| {
+                manifests.delete(&id.into()).map_err(failed)?;
+                chunks.delete(&chunk_keys(id)?.into()).map_err(failed)?;
+                Ok(committed(&transaction))
+            },
+        ))
     }
 }
 
-/// Stores a model while it arrives.
-pub(crate) struct Writer {
-    store: Store,
-    manifest: Manifest,
-    cutter: Cutter,
-    /// Pieces of the chunk that is not full yet, as they came: they never enter the wasm heap.
-    pieces: Array,
-    index: u32,
-    under_way: VecDeque<std::pin::Pin<Box<dyn Future<Output = Result<()>>>>>,
+/// A manifest as it was found. One that cannot be understood is as good as none.
+fn parse(value: JsValue) -> Option<Manifest> {
+    serde_wasm_bindgen::from_value::<Manifest>(value).ok()?.upgraded()
 }
 
-impl Writer {
-    /// Touches nothing until the first chunk is there.
-    pub(crate) fn new(store: Store, manifest: Manifest) -> Self {
-        let cutter = Cutter::new(manifest.chunk_bytes);
-        Self {
-            store,
-            manifest,
-            cutter,
-            pieces: Array::new(),
-            index: 0,
-            under_way: VecDeque::new(),
-        }
-    }
+fn to_value(manifest: &Manifest) -> Result<JsValue> {
+    manifest
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|e| Error::Storage { what: e.to_string() })
+}
 
-    /// Takes the next piece. Full chunks are written while the next ones arrive; waits if that falls behind.
-    pub(crate) async fn push(&mut self, piece: &Uint8Array) -> Result<()> {
-        let mut start = 0;
-        while start < piece.length() {
-            let (n, full) = self.cutter.take(u64::from(piece.length() - start));
-            let end = start + n as u32; // at most what is left of the piece
-            self.pieces.push(&piece.subarray(start, end));
-            start = end;
-            if full {
-                self.flush().await?;
+/// Version 1's manifests, brought to this one's: within the upgrade, so that no tab ever sees the half of it.
+fn upgrade_manifests(transaction: &IdbTransaction) -> std::result::Result<(), JsValue> {
+    let manifests = transaction.object_store(MANIFESTS)?;
+    let all = manifests.get_all()?;
+    let upgrade = {
+        let all = all.clone();
+        Closure::once_into_js(move || {
+            let values: Array = all.result().map(JsCast::unchecked_into).unwrap_or_default();
+            for manifest in values.iter().filter_map(parse) {
+                if let Ok(value) = to_value(&manifest) {
+                    let _ = manifests.put_with_key(&value, &manifest.id.as_str().into());
+                }
             }
-        }
-        Ok(())
-    }
-
-    /// Writes the last chunk, waits for all of them, and only then marks the model as complete.
-    pub(crate) async fn finish(&mut self, length: u64) -> Result<()> {
-        if self.cutter.rest() > 0 {
-            self.flush().await?;
-        }
-        while let Some(put) = self.under_way.pop_front() {
-            put.await?;
-        }
-        self.manifest.length = Some(length);
-        self.manifest.complete = true;
-        self.store.put_manifest(&self.manifest).await
-    }
-
-    /// Storing failed: makes room again. What cannot even be deleted is never read, having no complete manifest.
-    pub(crate) async fn abandon(self) {
-        for put in self.under_way {
-            let _ = put.await;
-        }
-        let _ = self.store.delete(&self.manifest.id).await;
-    }
-
-    async fn flush(&mut self) -> Result<()> {
-        if self.index == 0 {
-            // What a former, torn download left goes first; then it is written down that another has begun.
-            self.store.delete(&self.manifest.id).await?;
-            self.store.put_manifest(&self.manifest).await?;
-        }
-        let chunk = Blob::new_with_u8_array_sequence(&self.pieces).map_err(failed)?;
-        for piece in std::mem::take(&mut self.pieces).iter() {
-            let piece: Uint8Array = piece.unchecked_into();
-            // The rest of a piece that was cut belongs to the next chunk.
-            if piece.byte_offset() + piece.byte_length() == piece.buffer().byte_length() {
-                release(&piece);
-            }
-        }
-        let put = self.store.put_chunk(&self.manifest.id, self.index, &chunk)?;
-        self.under_way.push_back(Box::pin(put));
-        self.index += 1;
-        while self.under_way.len() > PUTS_UNDER_WAY {
-            self.under_way.pop_front().expect("not empty").await?;
-        }
-        Ok(())
-    }
+        })
+    };
+    all.set_onsuccess(Some(upgrade.unchecked_ref()));
+    Ok(())
 }
 
 /// All chunks of a model: arrays sort by element, and an array sorts after every number.
-fn chunk_keys(id: &ModelId) -> Result<IdbKeyRange> {
-    let id = JsValue::from_str(id.as_str());
+fn chunk_keys(id: &str) -> Result<IdbKeyRange> {
+    let id = JsValue::from_str(id);
     IdbKeyRange::bound(&Array::of1(&id), &Array::of2(&id, &Array::new())).map_err(failed)
 }
 
-/// Opens a database with these stores, making what is missing.
-pub(super) async fn open_database(name: &str, version: u32, stores: &'static [&'static str]) -> Result<IdbDatabase> {
+/// Opens a database with these stores, making what is missing; `migrate` is called for one that an older version made.
+pub(super) async fn open_database(
+    name: &str,
+    version: u32,
+    stores: &'static [&'static str],
+    migrate: fn(&IdbTransaction) -> std::result::Result<(), JsValue>,
+) -> Result<IdbDatabase> {
     let factory = scope().indexed_db().map_err(failed)?;
     let factory = factory.ok_or_else(|| Error::Storage {
         what: "this browser has no IndexedDB".into(),
@@ -221,13 +213,16 @@ pub(super) async fn open_database(name: &str, version: u32, stores: &'static [&'
     let request: IdbOpenDbRequest = factory.open_with_u32(name, version).map_err(failed)?;
     let upgrade = {
         let request = request.clone();
-        Closure::<dyn FnMut()>::new(move || {
+        Closure::<dyn FnMut(IdbVersionChangeEvent)>::new(move |event: IdbVersionChangeEvent| {
             let db: IdbDatabase = request.result().expect("an upgrade has a database").unchecked_into();
             for &store in stores {
                 if !db.object_store_names().contains(store) {
                     // A failure here aborts the upgrade, which fails the request: it is told there.
                     let _ = db.create_object_store(store);
                 }
+            }
+            if let (true, Some(transaction)) = (event.old_version() > 0.0, request.transaction()) {
+                let _ = migrate(&transaction);
             }
         })
     };
@@ -293,7 +288,11 @@ pub(super) fn committed(transaction: &IdbTransaction) -> impl Future<Output = Re
 pub(super) fn failed(e: JsValue) -> Error {
     let name = e.dyn_ref::<web_sys::DomException>().map(web_sys::DomException::name);
     let what = match name.as_deref() {
-        Some("QuotaExceededError") => "there is not enough space for the model".to_owned(),
+        Some("QuotaExceededError") => {
+            return Error::StorageFull {
+                what: "there is not enough space for the model".to_owned(),
+            };
+        }
         Some("SecurityError") => "this site may not store anything in this browser".to_owned(),
         _ => describe(&e),
     };

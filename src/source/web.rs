@@ -1,50 +1,59 @@
-//! The web's sources put together: a stored model if it is whole, else the network into store and sink at once; or a picked file.
+//! The web's sources put together: files from network and store, or picked ones; and what can be asked of the store alone.
 
-use js_sys::{Function, Reflect, Uint8Array};
+use std::collections::BTreeMap;
+
+use js_sys::{Array, Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{AbortSignal, Blob, WorkerGlobalScope};
 
 use super::{
-    Manifest, ModelId, Sink,
+    Sink,
     blob::{BlobReader, slices},
-    http::Download,
-    progress::{Meter, Phase, Progress},
-    store::{Store, Writer},
+    digest::{Digest, Hasher},
+    download::{
+        self, Outcome, Spec, not_kept,
+        world::{Bytes, Shelf, World},
+    },
+    manifest::{CHUNK_BYTES, Manifest, ModelId, part_of},
+    progress::{Meter, Phase, Problem, Progress},
+    store::Store,
+    tabs::Tabs,
+    world::{WebBytes, WebWorld},
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    gguf::{Gguf, HeaderReader},
+};
 
 /// Bytes that are handed to a sink in one go: what passes through the wasm heap.
 const PIECE_BYTES: u32 = 4 << 20;
 
+/// Bytes that are asked for at once where only a header is wanted.
+const HEAD_BYTES: u64 = 1 << 20;
+
+/// Bytes that are asked for where only the length is wanted.
+const LOOK_BYTES: u64 = 64 << 10;
+
 /// Where to read a model.
 pub(crate) enum Origin {
-    /// An absolute address; kept in IndexedDB if it is one that lasts (http, https).
-    Url(String),
-    /// A local file; read where it lies, not kept.
-    File(Blob),
+    /// One file, or all parts of a split model in order; kept in IndexedDB if their addresses last (http, https).
+    Remote(Vec<Spec>),
+    /// The same from the disk; read where they lie, not kept.
+    Files(Vec<Blob>),
+    /// A stored model by its id.
+    Stored(String),
 }
 
-/// How a model was read.
-pub(crate) struct Outcome {
-    /// [`Phase::Download`], [`Phase::Cache`] or [`Phase::File`].
-    pub(crate) phase: Phase,
-    /// Whether the model is in IndexedDB now.
-    pub(crate) stored: bool,
-    /// Why it is not.
-    pub(crate) why: Option<String>,
-    /// Bytes of the file.
-    pub(crate) bytes: u64,
-}
-
-impl Outcome {
-    /// What to tell the visitor about it.
-    pub(crate) fn note(&self) -> Option<String> {
-        note(self.why.as_deref())
-    }
-}
-
-fn note(why: Option<&str>) -> Option<String> {
-    why.map(|why| format!("the model is not kept for the next visit: {why}"))
+/// A load as the source sees it.
+pub(crate) struct Reading<'a> {
+    pub(crate) origin: &'a Origin,
+    /// Read from the store and write to it.
+    pub(crate) use_store: bool,
+    /// What pauses it, see `www/control.js`.
+    pub(crate) gate: &'a JsValue,
+    /// Waits are divided by it.
+    pub(crate) speedup: f64,
+    pub(crate) signal: &'a AbortSignal,
 }
 
 /// The worker that this runs in.
@@ -82,214 +91,575 @@ pub(super) fn release(bytes: &Uint8Array) {
     }
 }
 
-/// Reads a model front to back into `sink`.
-///
-/// `use_store: false` neither reads nor trusts what is stored, for a second try after stored bytes proved unreadable; the download
-/// then replaces them.
-///
-/// # Errors
-/// Whatever the network, the file or the sink say; [`Error::Storage`] only when stored chunks that should be there cannot be read.
-/// That a model cannot be *stored* is no error: it is told in [`Progress::note`] and [`Outcome::why`].
-pub(crate) async fn read(
-    origin: &Origin,
-    use_store: bool,
-    signal: &AbortSignal,
-    report: &mut dyn FnMut(Progress),
-    sink: &mut dyn Sink,
-) -> Result<Outcome> {
-    match origin {
-        Origin::File(file) => read_file(file, signal, report, sink).await,
-        Origin::Url(url) => {
-            let id = ModelId::from_url(url);
-            let (store, why) = match Store::open().await {
-                _ if !url.starts_with("http") => (None, Some("its address is good for this visit only".to_owned())),
-                Ok(store) => (Some(store), None),
-                Err(e) => (None, Some(e.to_string())),
+/// The store, or why there is none.
+async fn open_store(use_store: bool, url: &str) -> Result<Store, (Option<Problem>, String)> {
+    if !use_store {
+        return Err((None, "that was not wanted".to_owned()));
+    }
+    if !is_lasting(url) {
+        return Err((Some(Problem::Temporary), "its address is good for this visit only".to_owned()));
+    }
+    Store::open().await.map_err(|e| (Some(Problem::Blocked), e.to_string()))
+}
+
+/// Addresses that mean the same tomorrow, and keys of what was imported without one.
+fn is_lasting(url: &str) -> bool {
+    ["http:", "https:", "file:"].iter().any(|scheme| url.starts_with(scheme))
+}
+
+impl Reading<'_> {
+    fn world(&self) -> WebWorld {
+        WebWorld::new(self.signal, self.gate, self.speedup)
+    }
+
+    /// The files to read: those that were asked for, or all of a stored model.
+    ///
+    /// # Errors
+    /// [`Error::NotStored`].
+    pub(crate) async fn specs(&self) -> Result<Vec<Spec>> {
+        match self.origin {
+            Origin::Remote(specs) => Ok(specs.clone()),
+            Origin::Files(_) => Ok(Vec::new()),
+            Origin::Stored(id) => {
+                let store = Store::open().await?;
+                let group = group_of(&store.manifests().await?, id);
+                if group.is_empty() {
+                    return Err(Error::NotStored { id: id.clone() });
+                }
+                let spec = |manifest: Manifest| Spec {
+                    urls: vec![manifest.id.as_str().to_owned()],
+                    stored_only: true,
+                    ..Spec::default()
+                };
+                Ok(group.into_iter().map(spec).collect())
+            }
+        }
+    }
+
+    /// The headers of all parts but the first of a split model; none of one that is not split.
+    ///
+    /// # Errors
+    /// As [`Reading::read`], for what is read of them.
+    pub(crate) async fn heads(&self, specs: &[Spec]) -> Result<Vec<Gguf>> {
+        let mut heads = Vec::new();
+        if let Origin::Files(files) = self.origin {
+            for file in files.iter().skip(1) {
+                heads.push(head_of(file).await?);
+            }
+        }
+        for spec in specs.iter().skip(1) {
+            heads.push(self.head(spec).await?);
+        }
+        Ok(heads)
+    }
+
+    /// The header of a part: out of its first stored chunk, else from the network.
+    async fn head(&self, spec: &Spec) -> Result<Gguf> {
+        let id = spec.id();
+        let mut sink = HeadSink {
+            reader: HeaderReader::new(None),
+            head: None,
+        };
+        if let Ok(store) = open_store(self.use_store, id.as_str()).await
+            && let Ok((Some(_), sizes)) = store.list(id.as_str()).await
+        {
+            for (index, _) in (0..).zip(sizes.keys()).take_while(|(i, index)| i == *index) {
+                let Ok(bytes) = store.read(id.as_str(), index).await else {
+                    break;
+                };
+                let read = sink.push(0, &bytes.0.to_vec());
+                bytes.release();
+                if let Some(head) = sink.head.take() {
+                    return Ok(head);
+                }
+                read?;
+            }
+            sink.reader = HeaderReader::new(None);
+        }
+        // A short look at the file's beginning, of which nothing is kept.
+        let look = Spec {
+            chunk_bytes: Some(HEAD_BYTES),
+            chunks: None,
+            sha256: None,
+            parallel: Some(1),
+            ..spec.clone()
+        };
+        let read = download::receive::<_, Store>(&self.world(), Err((None, String::new())), &look, &mut |_| {}, &mut sink).await;
+        match (sink.head, read) {
+            (Some(head), _) => Ok(head),
+            (None, Err(e)) => Err(e),
+            (None, Ok(_)) => Err(sink.reader.finish()),
+        }
+    }
+
+    /// Reads a model front to back into `sink`, part after part.
+    ///
+    /// # Errors
+    /// Whatever the network, the files or the sink say; see [`download::receive`]. That a model cannot be *stored* is no error: it is told in
+    /// [`Progress`] and [`Outcome`].
+    pub(crate) async fn read(&self, specs: &[Spec], report: &mut dyn FnMut(Progress), sink: &mut dyn Sink) -> Result<Outcome> {
+        if let Origin::Files(files) = self.origin {
+            return read_files(files, self.signal, report, sink).await;
+        }
+        let mut all: Option<Outcome> = None;
+        for (i, spec) in specs.iter().enumerate() {
+            let (before, resumed) = all.as_ref().map_or((0, 0), |all| (all.bytes, all.resumed));
+            // What the others will have is known only where it was published.
+            let others: Option<u64> = specs.iter().skip(i + 1).map(|spec| spec.bytes).sum();
+            let mut of_all = |mut progress: Progress| {
+                progress.loaded += before;
+                progress.resumed += resumed;
+                progress.total = progress.total.zip(others).map(|(total, others)| before + total + others);
+                report(progress);
             };
-            if let (Some(store), true) = (&store, use_store)
-                && let Some((manifest, chunks)) = whole(store, &id).await
-            {
-                return read_stored(manifest, chunks, signal, report, sink).await;
+            let id = spec.id();
+            let store = open_store(self.use_store, id.as_str()).await;
+            let world = self.world();
+            let part = download::receive(&world, store.as_ref().map_err(Clone::clone), spec, &mut of_all, sink).await?;
+            if part.stored && part.phase == Phase::Download {
+                world.tabs().tell_stored(id.as_str());
             }
-            download(url, id, store, why, signal, report, sink).await
+            all = Some(match all {
+                None => part,
+                Some(all) => join(all, part),
+            });
         }
+        all.ok_or_else(|| Error::InvalidRequest {
+            what: "a load needs a model".into(),
+        })
     }
 }
 
-/// A model that is in the store from the first chunk to the last. Trouble in finding out is as good as its absence.
-async fn whole(store: &Store, id: &ModelId) -> Option<(Manifest, Vec<Blob>)> {
-    let manifest = store.manifest(id).await.ok()??;
-    let chunks = store.chunks(id).await.ok()?;
-    let sizes: Vec<u64> = chunks.iter().map(|chunk| chunk.size() as u64).collect();
-    manifest.is_whole(&sizes).then_some((manifest, chunks))
+/// Two parts of a model as one.
+fn join(all: Outcome, part: Outcome) -> Outcome {
+    Outcome {
+        // Had one of them to be downloaded, it was no load from the store.
+        phase: if all.phase == part.phase { all.phase } else { Phase::Download },
+        stored: all.stored && part.stored,
+        why: all.why.or(part.why),
+        problem: all.problem.or(part.problem),
+        resumed: all.resumed + part.resumed,
+        bytes: all.bytes + part.bytes,
+        sha256: None, // each part has its own
+        checked: all.checked && part.checked,
+    }
 }
 
-async fn read_stored(
-    manifest: Manifest,
-    chunks: Vec<Blob>,
-    signal: &AbortSignal,
-    report: &mut dyn FnMut(Progress),
-    sink: &mut dyn Sink,
-) -> Result<Outcome> {
-    let mut feed = Feed::new(Phase::Cache, manifest.length, true, None, signal, report, sink)?;
-    let mut reader = BlobReader::new(chunks.into_iter());
-    while let Some(bytes) = reader.next().await.map_err(|e| Error::Storage { what: describe(&e) })? {
-        feed.push(&bytes)?;
-        release(&bytes);
-    }
-    feed.end()
+/// Takes a file until its header is complete, and then no more.
+struct HeadSink {
+    reader: HeaderReader,
+    head: Option<Gguf>,
 }
 
-async fn read_file(file: &Blob, signal: &AbortSignal, report: &mut dyn FnMut(Progress), sink: &mut dyn Sink) -> Result<Outcome> {
-    let mut feed = Feed::new(Phase::File, Some(file.size() as u64), false, None, signal, report, sink)?;
-    let mut reader = BlobReader::new(slices(file.clone()));
-    let name = file
-        .dyn_ref::<web_sys::File>()
-        .map_or_else(|| "the file".into(), web_sys::File::name);
-    while let Some(bytes) = reader.next().await.map_err(|e| Error::File {
-        name: name.clone(),
-        what: describe(&e),
-    })? {
-        feed.push(&bytes)?;
-        release(&bytes);
-    }
-    feed.end()
-}
-
-async fn download(
-    url: &str,
-    id: ModelId,
-    store: Option<Store>,
-    why: Option<String>,
-    signal: &AbortSignal,
-    report: &mut dyn FnMut(Progress),
-    sink: &mut dyn Sink,
-) -> Result<Outcome> {
-    let mut download = Download::start(url, signal).await?;
-    let length = download.length;
-    let manifest = Manifest::new(id, url, download.etag.clone(), length);
-    let mut feed = Feed::new(Phase::Download, length, store.is_some(), why, signal, report, sink)?;
-    let mut writer = store.map(|store| Writer::new(store, manifest));
-    while let Some(piece) = download.next().await? {
-        // The sink sees every byte before the store does, and the store waits for a whole chunk: what is no model is never stored.
-        feed.push(&piece)?;
-        let Some(w) = &mut writer else {
-            release(&piece);
-            continue;
-        };
-        if let Err(e) = w.push(&piece).await {
-            feed.give_up_storing(&e);
-            writer.take().expect("just used").abandon().await;
-        }
-    }
-    feed.sink.end(feed.meter.loaded())?;
-    if let Some(mut writer) = writer
-        && let Err(e) = writer.finish(feed.meter.loaded()).await
-    {
-        feed.give_up_storing(&e);
-        writer.abandon().await;
-    }
-    Ok(feed.outcome())
-}
-
-/// Copies pieces into the heap and on to the sink, and tells how far they are.
-struct Feed<'a> {
-    phase: Phase,
-    total: Option<u64>,
-    stored: bool,
-    why: Option<String>,
-    meter: Meter,
-    scratch: Vec<u8>,
-    signal: &'a AbortSignal,
-    report: &'a mut dyn FnMut(Progress),
-    sink: &'a mut dyn Sink,
-}
-
-impl<'a> Feed<'a> {
-    fn new(
-        phase: Phase,
-        total: Option<u64>,
-        stored: bool,
-        why: Option<String>,
-        signal: &'a AbortSignal,
-        report: &'a mut dyn FnMut(Progress),
-        sink: &'a mut dyn Sink,
-    ) -> Result<Self> {
-        sink.begin(total)?;
-        let meter = Meter::new(now_ms());
-        let mut feed = Self {
-            phase,
-            total,
-            stored,
-            why,
-            meter,
-            scratch: Vec::new(),
-            signal,
-            report,
-            sink,
-        };
-        feed.tell();
-        Ok(feed)
-    }
-
-    fn push(&mut self, bytes: &Uint8Array) -> Result<()> {
-        let mut start = 0;
-        while start < bytes.length() {
-            if self.signal.aborted() {
-                return Err(Error::Aborted);
-            }
-            let n = (bytes.length() - start).min(PIECE_BYTES);
-            if self.scratch.len() < n as usize {
-                self.scratch.resize(n as usize, 0);
-            }
-            let scratch = &mut self.scratch[..n as usize];
-            bytes.subarray(start, start + n).copy_to(scratch);
-            self.sink.push(self.meter.loaded(), scratch)?;
-            start += n;
-            if self.meter.add(u64::from(n), now_ms()) {
-                self.tell();
-            }
-        }
+impl Sink for HeadSink {
+    fn begin(&mut self, len: Option<u64>) -> Result<()> {
+        self.reader = HeaderReader::new(len);
         Ok(())
     }
 
-    fn end(mut self) -> Result<Outcome> {
-        self.sink.end(self.meter.loaded())?;
-        Ok(self.outcome())
-    }
-
-    fn outcome(&mut self) -> Outcome {
-        self.total = Some(self.meter.loaded());
-        self.tell();
-        Outcome {
-            phase: self.phase,
-            stored: self.stored,
-            why: self.why.clone(),
-            bytes: self.meter.loaded(),
+    fn push(&mut self, _: u64, bytes: &[u8]) -> Result<()> {
+        self.head = self.reader.push(bytes)?;
+        match self.head {
+            Some(_) => Err(Error::Aborted), // that is all
+            None => Ok(()),
         }
     }
 
-    fn give_up_storing(&mut self, e: &Error) {
-        self.stored = false;
-        self.why = Some(e.to_string());
-        self.tell();
+    fn needs(&self) -> Option<u64> {
+        None
     }
 
-    fn tell(&mut self) {
-        // A server that does not announce a length: the model's own account will do, until the last byte has come.
-        let total = self.total.or_else(|| self.sink.needs());
-        (self.report)(Progress {
-            phase: self.phase,
-            loaded: self.meter.loaded(),
-            total,
-            bytes_per_second: self.meter.rate(),
-            seconds_left: self.meter.seconds_left(total),
-            from_cache: self.phase == Phase::Cache,
-            stored: self.stored,
-            note: self
-                .why
-                .as_ref()
-                .map(|why| format!("the model is not kept for the next visit: {why}")),
+    fn end(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+async fn head_of(file: &Blob) -> Result<Gguf> {
+    let mut reader = HeaderReader::new(Some(file.size() as u64));
+    let mut blobs = BlobReader::new(slices(file.clone(), HEAD_BYTES));
+    while let Some(bytes) = blobs.next().await.map_err(|e| unreadable(file, &e))? {
+        if let Some(head) = reader.push(&bytes.to_vec())? {
+            return Ok(head);
+        }
+    }
+    Err(reader.finish())
+}
+
+fn unreadable(file: &Blob, e: &JsValue) -> Error {
+    Error::File {
+        name: file
+            .dyn_ref::<web_sys::File>()
+            .map_or_else(|| "the file".into(), web_sys::File::name),
+        what: describe(e),
+    }
+}
+
+/// Picked files, read where they lie.
+async fn read_files(
+    files: &[Blob],
+    signal: &AbortSignal,
+    report: &mut dyn FnMut(Progress),
+    sink: &mut dyn Sink,
+) -> Result<Outcome> {
+    let total: u64 = files.iter().map(|file| file.size() as u64).sum();
+    let mut meter = Meter::new(now_ms());
+    let mut loaded = 0;
+    let mut scratch = Vec::new();
+    report(Progress::at(Phase::File, 0, Some(total)));
+    for file in files {
+        sink.begin(Some(file.size() as u64))?;
+        let mut offset = 0;
+        let mut reader = BlobReader::new(slices(file.clone(), CHUNK_BYTES));
+        while let Some(bytes) = reader.next().await.map_err(|e| unreadable(file, &e))? {
+            for start in (0..bytes.length()).step_by(PIECE_BYTES as usize) {
+                if signal.aborted() {
+                    return Err(Error::Aborted);
+                }
+                let end = bytes.length().min(start + PIECE_BYTES);
+                scratch.resize((end - start) as usize, 0);
+                bytes.subarray(start, end).copy_to(&mut scratch);
+                sink.push(offset, &scratch)?;
+                offset += u64::from(end - start);
+            }
+            loaded += u64::from(bytes.length());
+            meter.add(u64::from(bytes.length()), now_ms());
+            release(&bytes);
+            report(Progress {
+                bytes_per_second: meter.rate(),
+                seconds_left: meter.seconds_left(total - loaded),
+                ..Progress::at(Phase::File, loaded, Some(total))
+            });
+        }
+        sink.end(offset)?;
+    }
+    Ok(Outcome {
+        phase: Phase::File,
+        stored: false,
+        why: None,
+        problem: None,
+        resumed: 0,
+        bytes: total,
+        sha256: None,
+        checked: false,
+    })
+}
+
+/// What to tell about how a model was read, while it is made ready.
+pub(crate) fn after_reading(outcome: &Outcome, phase: Phase) -> Progress {
+    Progress {
+        from_cache: outcome.phase == Phase::Cache,
+        stored: outcome.stored,
+        note: outcome.why.as_deref().map(not_kept),
+        resumed: outcome.resumed,
+        problem: outcome.problem,
+        ..Progress::at(phase, outcome.bytes, Some(outcome.bytes))
+    }
+}
+
+// ---- the store alone ----
+
+/// A model in the store: one file, or all parts that are there of a split one.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct StoredModel {
+    pub(crate) id: String,
+    url: String,
+    name: Option<String>,
+    /// Stored so far.
+    bytes: u64,
+    total: Option<u64>,
+    pub(crate) complete: bool,
+    used_ms: Option<f64>,
+    parts: usize,
+    sha256: Option<Digest>,
+}
+
+/// The files of a model, in order: parts of a split one are called so that their names sort.
+fn group_of(manifests: &[Manifest], id: &str) -> Vec<Manifest> {
+    let of =
+        |manifest: &&Manifest| manifest.id.as_str() == id || manifest.group.as_ref().is_some_and(|group| group.as_str() == id);
+    let mut group: Vec<_> = manifests.iter().filter(of).cloned().collect();
+    group.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+    group
+}
+
+/// All models in the store.
+///
+/// # Errors
+/// [`Error::Storage`].
+pub(crate) async fn stored_models() -> Result<Vec<StoredModel>> {
+    let store = Store::open().await?;
+    let manifests = store.manifests().await?;
+    let first = |manifest: &Manifest| manifest.group.clone().unwrap_or_else(|| manifest.id.clone());
+    let mut ids: Vec<ModelId> = Vec::new();
+    for id in manifests.iter().map(first) {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    let mut models = Vec::new();
+    for id in ids {
+        models.push(stored_model(&store, &manifests, id.as_str()).await?);
+    }
+    Ok(models)
+}
+
+async fn stored_model(store: &Store, manifests: &[Manifest], id: &str) -> Result<StoredModel> {
+    let group = group_of(manifests, id);
+    let (mut bytes, mut complete) = (0, !group.is_empty());
+    for manifest in &group {
+        let sizes: BTreeMap<u32, u64> = sizes_of(store, manifest.id.as_str()).await?;
+        complete &= manifest.is_whole(&sizes);
+        bytes += sizes.values().sum::<u64>();
+    }
+    let [first, rest @ ..] = &group[..] else {
+        return Err(Error::NotStored { id: id.to_owned() });
+    };
+    // Parts that have not been begun are not written down, but their number is part of every part's name.
+    let expected = first.group.as_ref().and_then(|group| part_of(group.as_str()));
+    let n_parts = expected.map_or(1, |(_, count)| count).max(group.len());
+    Ok(StoredModel {
+        id: id.to_owned(),
+        url: id.to_owned(),
+        name: first.name.clone(),
+        bytes,
+        total: group
+            .iter()
+            .map(|manifest| manifest.length)
+            .sum::<Option<u64>>()
+            .filter(|_| n_parts == group.len()),
+        complete: complete && n_parts == group.len(),
+        used_ms: group
+            .iter()
+            .map(|manifest| manifest.used_ms)
+            .reduce(f64::max)
+            .filter(|&ms| ms > 0.0),
+        parts: n_parts,
+        sha256: first.sha256.filter(|_| rest.is_empty()),
+    })
+}
+
+async fn sizes_of(store: &Store, id: &str) -> Result<BTreeMap<u32, u64>> {
+    Ok(store
+        .chunks(id)
+        .await?
+        .into_iter()
+        .map(|(index, chunk)| (index, chunk.size() as u64))
+        .collect())
+}
+
+/// Removes a model, all its parts, whole or torn.
+///
+/// # Errors
+/// [`Error::Storage`].
+pub(crate) async fn delete(id: &str) -> Result<()> {
+    let store = Store::open().await?;
+    for manifest in group_of(&store.manifests().await?, id) {
+        store.clear(manifest.id.as_str()).await?;
+    }
+    store.clear(id).await?; // also chunks that nothing is written down about
+    Tabs::open().tell_deleted(id);
+    Ok(())
+}
+
+/// A stored file as one Blob, made of its chunks: nothing is copied.
+///
+/// # Errors
+/// [`Error::NotStored`], [`Error::InvalidRequest`] of a split model, [`Error::Storage`].
+pub(crate) async fn export(id: &str) -> Result<(String, Blob)> {
+    let store = Store::open().await?;
+    let (manifest, sizes) = store.list(id).await?;
+    let Some(manifest) = manifest.filter(|manifest| manifest.is_whole(&sizes)) else {
+        return Err(Error::NotStored { id: id.to_owned() });
+    };
+    let chunks: Array = store.chunks(id).await?.into_values().collect();
+    let blob = Blob::new_with_blob_sequence(&chunks).map_err(|e| Error::Storage { what: describe(&e) })?;
+    let path = manifest.url.split(['?', '#']).next().unwrap_or_default();
+    let last = path.rsplit(['/', ':']).next().unwrap_or_default();
+    let name = match last.to_ascii_lowercase().ends_with(".gguf") {
+        true => last.to_owned(),
+        false => format!("{}.gguf", manifest.name.as_deref().unwrap_or(last)),
+    };
+    Ok((name, blob))
+}
+
+/// What a file is imported as.
+pub(crate) struct Import {
+    /// Its key, as if it had come from there.
+    pub(crate) url: String,
+    pub(crate) name: Option<String>,
+    pub(crate) sha256: Option<Digest>,
+}
+
+/// Stores a picked file. What is no GGUF, or not the one that it should be, is not kept.
+///
+/// # Errors
+/// What is wrong with the file, [`Error::DigestMismatch`], [`Error::StorageFull`], [`Error::Storage`], [`Error::Aborted`].
+pub(crate) async fn import(
+    file: &Blob,
+    import: &Import,
+    signal: &AbortSignal,
+    report: &mut dyn FnMut(Progress),
+) -> Result<StoredModel> {
+    let store = Store::open().await?;
+    let world = WebWorld::new(signal, &JsValue::UNDEFINED, 1.0);
+    let id = ModelId::from_url(&import.url);
+    let _lease = world.try_lease(id.as_str()).await.ok_or_else(|| Error::InvalidRequest {
+        what: "another tab is downloading this model".into(),
+    })?;
+    let total = file.size() as u64;
+    let head = head_of(file).await?;
+    if head.end() > total {
+        return Err(Error::Truncated {
+            section: "the whole file",
+            needed: head.end(),
+            offset: 0,
+            len: total,
         });
+    }
+    store.clear(id.as_str()).await?;
+    let mut manifest = Manifest::new(&import.url, CHUNK_BYTES, world.date_ms());
+    manifest.name = import.name.clone();
+    manifest.length = Some(total);
+    manifest.group = part_of(&import.url).filter(|&(_, count)| count > 1).map(|(first, _)| first);
+    let stored = keep(file, &store, &world, &mut manifest, signal, report)
+        .await
+        .and_then(|sha256| match import.sha256 {
+            Some(wanted) if wanted != sha256 => Err(Error::DigestMismatch {
+                url: import.url.clone(),
+                what: format!("its SHA-256 is {sha256}, it should be {wanted}"),
+            }),
+            wanted => Ok((sha256, wanted.is_some())),
+        });
+    let (sha256, published) = match stored {
+        Ok(stored) => stored,
+        Err(e) => {
+            let _ = store.clear(id.as_str()).await;
+            return Err(e);
+        }
+    };
+    manifest.sha256 = Some(sha256);
+    manifest.published = published;
+    manifest.complete = true;
+    store.write(&manifest).await?;
+    world.tabs().tell_stored(id.as_str());
+    stored_model(&store, &[manifest], id.as_str()).await
+}
+
+/// Writes all chunks of a file; its digest.
+async fn keep(
+    file: &Blob,
+    store: &Store,
+    world: &WebWorld,
+    manifest: &mut Manifest,
+    signal: &AbortSignal,
+    report: &mut dyn FnMut(Progress),
+) -> Result<Digest> {
+    let total = file.size() as u64;
+    let mut hasher = Hasher::default();
+    let mut meter = Meter::new(now_ms());
+    let mut loaded = 0;
+    let mut reader = BlobReader::new(slices(file.clone(), CHUNK_BYTES));
+    let mut index = 0;
+    while let Some(bytes) = reader.next().await.map_err(|e| unreadable(file, &e))? {
+        if signal.aborted() {
+            return Err(Error::Aborted);
+        }
+        let bytes = WebBytes(bytes);
+        let digest = world.digest(&bytes).await;
+        manifest.set_hash(index as usize, digest);
+        let put = store.put(index, &bytes, manifest);
+        hasher.update(&bytes.0.to_vec());
+        put.await?;
+        loaded += bytes.len() as u64;
+        meter.add(bytes.len() as u64, now_ms());
+        bytes.release();
+        index += 1;
+        report(Progress {
+            bytes_per_second: meter.rate(),
+            seconds_left: meter.seconds_left(total - loaded),
+            stored: true,
+            ..Progress::at(Phase::File, loaded, Some(total))
+        });
+    }
+    Ok(hasher.finish())
+}
+
+/// What is known of a model before it is loaded.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(crate) struct Probe {
+    bytes: Option<u64>,
+    stored: u64,
+    complete: bool,
+}
+
+/// A model's size, by the store, by what was published, or by one small request to its server for each of its files.
+///
+/// # Errors
+/// What the server says. A store that cannot be read is as good as an empty one.
+pub(crate) async fn probe(reading: &Reading<'_>) -> Result<Probe> {
+    if let Origin::Files(files) = reading.origin {
+        let bytes = files.iter().map(|file| file.size() as u64).sum();
+        return Ok(Probe {
+            bytes: Some(bytes),
+            stored: 0,
+            complete: false,
+        });
+    }
+    let mut all = Probe {
+        bytes: Some(0),
+        stored: 0,
+        complete: true,
+    };
+    for spec in reading.specs().await? {
+        let id = spec.id();
+        let mut length = spec.bytes;
+        let mut whole = false;
+        if let Ok(store) = open_store(reading.use_store, id.as_str()).await
+            && let Ok((Some(manifest), sizes)) = store.list(id.as_str()).await
+        {
+            length = length.or(manifest.length);
+            whole = manifest.is_whole(&sizes);
+            all.stored += manifest.usable(sizes).values().sum::<u64>();
+        }
+        if length.is_none() && !spec.stored_only {
+            length = ask_length(reading, &spec).await?;
+        }
+        all.complete &= whole;
+        all.bytes = all.bytes.zip(length).map(|(all, length)| all + length);
+    }
+    Ok(all)
+}
+
+async fn ask_length(reading: &Reading<'_>, spec: &Spec) -> Result<Option<u64>> {
+    /// Wants nothing: the length comes first.
+    struct Length(Option<u64>);
+    impl Sink for Length {
+        fn begin(&mut self, len: Option<u64>) -> Result<()> {
+            self.0 = len;
+            Err(Error::Aborted)
+        }
+        fn push(&mut self, _: u64, _: &[u8]) -> Result<()> {
+            Err(Error::Aborted)
+        }
+        fn needs(&self) -> Option<u64> {
+            None
+        }
+        fn end(&mut self, _: u64) -> Result<()> {
+            Ok(())
+        }
+    }
+    let look = Spec {
+        chunk_bytes: Some(LOOK_BYTES),
+        chunks: None,
+        sha256: None,
+        parallel: Some(1),
+        ..spec.clone()
+    };
+    let mut sink = Length(None);
+    let read = download::receive::<_, Store>(&reading.world(), Err((None, String::new())), &look, &mut |_| {}, &mut sink).await;
+    match read {
+        Err(Error::Aborted) if !reading.signal.aborted() => Ok(sink.0),
+        Err(e) => Err(e),
+        Ok(_) => Ok(sink.0),
     }
 }

@@ -1,0 +1,503 @@
+//! The loop of a download: reads, requests and writes under way at once, and the sink fed in order.
+
+use std::{future::poll_fn, pin::Pin, task::Poll};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+
+use super::{
+    Outcome, SHARE_MS,
+    state::{Slot, State, Storing, storing_failed},
+    take_lease,
+    transfer::{Came, Stream, Transfer},
+    world::{Bytes, Elsewhere, Shelf, World},
+};
+use crate::{
+    Error, Result,
+    source::{
+        Sink,
+        digest::{Digest, Hasher},
+        manifest::ModelId,
+        progress::Phase,
+    },
+};
+
+/// Bytes that are handed to a sink in one go: what passes through the engine's memory.
+const PIECE_BYTES: usize = 4 << 20;
+/// Chunks that are read from the store at once.
+const READ_AHEAD: usize = 3;
+/// Chunks on their way to the disk at once; more would only hold memory.
+const MOST_PUTS: usize = 3;
+
+type Fetches<'a, W> = FuturesUnordered<Pin<Box<dyn Future<Output = Result<Came<<W as World>::Body>>> + 'a>>>;
+type Chores<'a, W> = FuturesUnordered<Pin<Box<dyn Future<Output = Chore<<W as World>::Bytes>> + 'a>>>;
+
+/// What does not need the network.
+enum Chore<B> {
+    /// Chunk `i` from the store, if it is what it should be, and its digest.
+    Read(usize, Option<(B, Digest)>),
+    /// Chunk `i` is on the disk, or not.
+    Put(usize, Result<()>),
+}
+
+enum Event<W: World> {
+    Came(Came<W::Body>),
+    Chore(Chore<W::Bytes>),
+    /// Paused, unpaused or aborted.
+    Changed,
+}
+
+/// The loop's own: what its futures need not see.
+pub(super) struct Run<'t, 'a, W: World, S> {
+    transfer: &'t Transfer<'a, W>,
+    shelf: Option<&'t S>,
+    sink: &'t mut dyn Sink,
+    /// Of the whole file, unless that is known.
+    hasher: Option<Hasher>,
+    /// The sink knows that a file is coming.
+    introduced: bool,
+    scratch: Vec<u8>,
+    lease: Option<W::Lease>,
+    /// Chunks on their way to the disk.
+    puts: usize,
+    shared_ms: f64,
+}
+
+impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
+    pub(super) fn new(
+        transfer: &'t Transfer<'a, W>,
+        shelf: Option<&'t S>,
+        sink: &'t mut dyn Sink,
+        lease: Option<W::Lease>,
+        hash: bool,
+    ) -> Self {
+        Self {
+            transfer,
+            shelf,
+            sink,
+            hasher: hash.then(Hasher::default),
+            introduced: false,
+            scratch: Vec::new(),
+            lease,
+            puts: 0,
+            shared_ms: f64::NEG_INFINITY,
+        }
+    }
+
+    pub(super) async fn run(&mut self, id: &ModelId) -> Result<Outcome> {
+        let mut chores = Chores::<W>::new();
+        let received = self.receive(&mut chores).await;
+        // Whatever happened, chunks on their way to the disk arrive there.
+        while let Some(chore) = chores.next().await {
+            if let Chore::Put(i, put) = chore {
+                self.was_put(i, put);
+            }
+        }
+        let done = match received {
+            Ok(()) => self.finish().await,
+            Err(e) => Err(e),
+        };
+        if let (Err(e), Some(shelf)) = (&done, self.shelf) {
+            let (begun, complete) = {
+                let state = self.transfer.state.borrow();
+                (state.begun, state.manifest.complete)
+            };
+            let other = matches!(e, Error::FileChanged { .. });
+            if begun && (other || !complete && spoils_the_file(e)) {
+                let _ = shelf.clear(id.as_str()).await;
+            }
+        }
+        done
+    }
+
+    async fn receive(&mut self, chores: &mut Chores<'t, W>) -> Result<()> {
+        let (transfer, world) = (self.transfer, self.transfer.world);
+        let mut fetches = Fetches::<W>::new();
+        let mut changed = Box::pin(world.changed());
+        // A server without ranges: what it sends, until somebody has room for it.
+        let mut stream: Option<Stream<W::Body>> = None;
+        let mut streaming = false;
+        transfer.tell(true);
+        loop {
+            if world.is_aborted() {
+                return Err(Error::Aborted);
+            }
+            self.feed(chores)?;
+            if transfer.state.borrow().is_fed() {
+                return Ok(());
+            }
+            let paused = world.is_paused();
+            if transfer.state.borrow().paused != paused {
+                if paused {
+                    fetches.clear();
+                    (stream, streaming) = (None, false);
+                    transfer.state.borrow_mut().forget_requests();
+                }
+                transfer.state.borrow_mut().paused = paused;
+                transfer.tell(true);
+            }
+            self.start_reads(chores);
+            if !paused && transfer.state.borrow().needs_network() {
+                if self.lease.is_none() && self.shelf.is_some() {
+                    self.lease = take_lease(world, transfer.spec.id().as_str(), transfer.report).await?.0;
+                }
+                match stream.take() {
+                    Some(more) if self.has_room(&more) => {
+                        fetches.push(Box::pin(transfer.stream(more)));
+                        streaming = true;
+                    }
+                    Some(more) => stream = Some(more),
+                    None if !streaming => self.start_fetches(&fetches),
+                    None => {}
+                }
+            }
+            let event = poll_fn(|cx| {
+                if let Poll::Ready(Some(came)) = fetches.poll_next_unpin(cx) {
+                    return Poll::Ready(came.map(Event::<W>::Came));
+                }
+                if let Poll::Ready(Some(chore)) = chores.poll_next_unpin(cx) {
+                    return Poll::Ready(Ok(Event::Chore(chore)));
+                }
+                changed.as_mut().poll(cx).map(|()| Ok(Event::Changed))
+            })
+            .await?;
+            match event {
+                Event::Changed => changed = Box::pin(world.changed()),
+                Event::Came(Came::Nothing) => {}
+                Event::Came(Came::Chunk(i, hash)) => self.came(i, hash, chores),
+                Event::Came(Came::Whole(whole)) => {
+                    // It sends everything, so nothing else need be asked for.
+                    fetches.clear();
+                    transfer.state.borrow_mut().forget_requests();
+                    stream = Some(whole);
+                }
+                Event::Came(Came::Streamed(more, chunks)) => {
+                    streaming = false;
+                    for i in chunks {
+                        fetches.push(Box::pin(transfer.checked(i, more.target().clone())));
+                    }
+                    stream = transfer.state.borrow().needs_network().then_some(more);
+                }
+                Event::Came(Came::StreamEnded) => streaming = false,
+                Event::Chore(Chore::Read(i, read)) => self.was_read(i, read)?,
+                Event::Chore(Chore::Put(i, put)) => self.was_put(i, put),
+            }
+            transfer.tell(false);
+            self.share();
+        }
+    }
+
+    /// Hands on what is ready, in order.
+    fn feed(&mut self, chores: &mut Chores<'t, W>) -> Result<()> {
+        let transfer = self.transfer;
+        loop {
+            let mut state = transfer.state.borrow_mut();
+            let i = state.fed;
+            if !matches!(state.slots.get(i), Some(Slot::Ready(_))) {
+                return Ok(());
+            }
+            let Slot::Ready(bytes) = std::mem::replace(&mut state.slots[i], Slot::Fed) else {
+                unreachable!()
+            };
+            let offset = i as u64 * state.chunk_bytes;
+            let length = state.length;
+            drop(state);
+            if !std::mem::replace(&mut self.introduced, true) {
+                self.sink.begin(length)?;
+            }
+            for at in (0..bytes.len()).step_by(PIECE_BYTES) {
+                if transfer.world.is_aborted() {
+                    return Err(Error::Aborted);
+                }
+                let n = (bytes.len() - at).min(PIECE_BYTES);
+                if self.scratch.len() < n {
+                    self.scratch.resize(n, 0);
+                }
+                let piece = &mut self.scratch[..n];
+                bytes.copy_to(at, piece);
+                if let Some(hasher) = &mut self.hasher {
+                    hasher.update(piece);
+                }
+                self.sink.push(offset + at as u64, piece)?;
+            }
+            let mut state = transfer.state.borrow_mut();
+            state.fed = i + 1;
+            state.fed_bytes += bytes.len() as u64;
+            state.needs = self.sink.needs();
+            if state.phase == Phase::Cache {
+                let now = transfer.world.now_ms();
+                state.meter.add(bytes.len() as u64, now);
+            }
+            let first = !std::mem::replace(&mut state.accepted, true);
+            if first {
+                state.mirrors.accepted();
+                // What is no model is never stored, so everything waited for this.
+                self.put(&mut state, i, &bytes, chores);
+                for i in 0..state.slots.len() {
+                    self.put_ready(&mut state, i, chores);
+                }
+            }
+            drop(state);
+            bytes.release();
+            transfer.tell(false);
+        }
+    }
+
+    /// Starts reading stored chunks whose turn is near.
+    fn start_reads(&mut self, chores: &mut Chores<'t, W>) {
+        let (Some(shelf), Transfer { world, spec, state, .. }) = (self.shelf, self.transfer) else {
+            return;
+        };
+        let world = *world;
+        let mut state = state.borrow_mut();
+        let id = spec.id();
+        let turn = state.fed..state.slots.len().min(state.fed + READ_AHEAD);
+        for i in turn {
+            if !matches!(state.slots[i], Slot::Stored) {
+                continue;
+            }
+            state.slots[i] = Slot::Reading;
+            let read = shelf.read(id.as_str(), i as u32);
+            let (len, expected) = (state.bytes_of(i), state.expected(spec, i));
+            chores.push(Box::pin(async move {
+                let Ok(bytes) = read.await else { return Chore::Read(i, None) };
+                if bytes.len() as u64 != len {
+                    return Chore::Read(i, None);
+                }
+                let hash = world.digest(&bytes).await;
+                // Of the first version's chunks no digest is known: they are taken as they are, and theirs noted.
+                match expected.is_none_or(|(expected, _)| expected == hash) {
+                    true => Chore::Read(i, Some((bytes, hash))),
+                    false => {
+                        bytes.release();
+                        Chore::Read(i, None)
+                    }
+                }
+            }));
+        }
+    }
+
+    fn was_read(&mut self, i: usize, read: Option<(W::Bytes, Digest)>) -> Result<()> {
+        let mut state = self.transfer.state.borrow_mut();
+        match read {
+            Some((bytes, hash)) => {
+                state.slots[i] = Slot::Ready(bytes);
+                state.manifest.set_hash(i, hash);
+            }
+            None if self.transfer.spec.stored_only => {
+                let what = format!("chunk {i} of the model is damaged, and there is no address to fetch it from again");
+                return Err(Error::Storage { what });
+            }
+            None => state.lose(i),
+        }
+        Ok(())
+    }
+
+    /// Opens requests for chunks whose turn is near.
+    fn start_fetches(&mut self, fetches: &Fetches<'t, W>) {
+        let transfer = self.transfer;
+        let mut state = transfer.state.borrow_mut();
+        if self.puts >= MOST_PUTS {
+            return;
+        }
+        let limit = match state.length {
+            // A server that has shown no ranges yet sends everything to whoever asks first.
+            Some(_) if state.wholes > 0 && !state.has_ranges => 1,
+            Some(_) => state.breadth.limit(),
+            None => {
+                // The first answer tells how many chunks there are.
+                let n = state.fed + 1;
+                state.grow(n);
+                1
+            }
+        };
+        let turn = state.fed..state.slots.len().min(state.fed + window(state.breadth.limit()));
+        for i in turn {
+            if fetches.len() >= limit {
+                return;
+            }
+            if !state.asked[i] && matches!(state.slots[i], Slot::Missing | Slot::Filling { .. }) {
+                state.asked[i] = true;
+                fetches.push(Box::pin(transfer.fetch(i)));
+            }
+        }
+    }
+
+    /// Whether a stream may go on: what it gives is not far ahead of its turn.
+    fn has_room(&self, stream: &Stream<W::Body>) -> bool {
+        let state = self.transfer.state.borrow();
+        let i = (stream.at() / state.chunk_bytes) as usize;
+        self.puts < MOST_PUTS && i < state.fed + window(state.breadth.limit())
+    }
+
+    /// Chunk `i` came from the network.
+    fn came(&mut self, i: usize, hash: Digest, chores: &mut Chores<'t, W>) {
+        let mut state = self.transfer.state.borrow_mut();
+        if i >= state.slots.len() {
+            return; // the file is empty
+        }
+        state.asked[i] = false;
+        state.manifest.set_hash(i, hash);
+        if state.accepted {
+            self.put_ready(&mut state, i, chores);
+        }
+    }
+
+    /// Starts writing a chunk that waits for its turn.
+    fn put_ready(&mut self, state: &mut State<W::Bytes>, i: usize, chores: &mut Chores<'t, W>) {
+        if !matches!(state.slots[i], Slot::Ready(_)) {
+            return;
+        }
+        if let Slot::Ready(bytes) = std::mem::replace(&mut state.slots[i], Slot::Missing) {
+            self.put(state, i, &bytes, chores);
+            state.slots[i] = Slot::Ready(bytes);
+        }
+    }
+
+    /// Starts writing a chunk to the store, if it is not there.
+    fn put(&mut self, state: &mut State<W::Bytes>, i: usize, bytes: &W::Bytes, chores: &mut Chores<'t, W>) {
+        let Some(shelf) = self.shelf.filter(|_| !state.kept[i]) else {
+            return;
+        };
+        match state.storing {
+            Storing::Yes => {}
+            Storing::Full(_) if self.transfer.world.was_freed() => state.storing = Storing::Yes,
+            Storing::Full(_) | Storing::No(..) => return,
+        }
+        let (mirror, version) = state.mirrors.provenance();
+        let (mirror, version) = (mirror.to_owned(), version.map(Into::into));
+        state.manifest.mirror = Some(mirror);
+        state.manifest.etag = version;
+        state.manifest.length = state.length;
+        // What a former version left goes first.
+        let clear = (!std::mem::replace(&mut state.begun, true)).then(|| shelf.clear(state.manifest.id.as_str()));
+        let put = shelf.put(i as u32, bytes, &state.manifest);
+        self.puts += 1;
+        chores.push(Box::pin(async move {
+            if let Some(clear) = clear {
+                let _ = clear.await;
+            }
+            Chore::Put(i, put.await)
+        }));
+    }
+
+    fn was_put(&mut self, i: usize, put: Result<()>) {
+        self.puts -= 1;
+        let mut state = self.transfer.state.borrow_mut();
+        match put {
+            Ok(()) => state.kept[i] = true,
+            Err(e) => {
+                state.storing = storing_failed(&e);
+                drop(state);
+                self.transfer.tell(true);
+            }
+        }
+    }
+
+    /// All bytes have come: the file's digest, the sink's last word, and only then the store's.
+    async fn finish(&mut self) -> Result<Outcome> {
+        let transfer = self.transfer;
+        let (length, url) = {
+            let state = transfer.state.borrow();
+            (state.length.unwrap_or(0), state.mirrors.provenance().0.to_owned())
+        };
+        let computed = self.hasher.take().map(Hasher::finish);
+        let (sha256, published) = {
+            let state = transfer.state.borrow();
+            (computed.or(state.manifest.sha256), state.published)
+        };
+        if let (Some(published), Some(sha256)) = (published, sha256)
+            && published != sha256
+        {
+            // No telling which of its bytes are wrong.
+            if let Some(shelf) = self.shelf {
+                let _ = shelf.clear(transfer.spec.id().as_str()).await;
+            }
+            let what = format!("its SHA-256 is {sha256}, it should be {published}");
+            return Err(Error::DigestMismatch { url, what });
+        }
+        if !std::mem::replace(&mut self.introduced, true) {
+            self.sink.begin(Some(length))?;
+        }
+        self.sink.end(length)?;
+
+        let checked = published.is_some();
+        let last = {
+            let mut state = transfer.state.borrow_mut();
+            let all = state.kept.iter().all(|&kept| kept);
+            if all && matches!(state.storing, Storing::Full(_)) {
+                state.storing = Storing::Yes;
+            }
+            let manifest = &mut state.manifest;
+            manifest.length = Some(length);
+            manifest.sha256 = sha256;
+            manifest.published |= checked;
+            manifest.complete = true;
+            manifest.used_ms = transfer.world.date_ms();
+            if manifest.name.is_none() {
+                manifest.name = transfer.spec.name.clone();
+            }
+            let write = self.shelf.filter(|_| all && length > 0).map(|shelf| shelf.write(manifest));
+            if !all && state.storing == Storing::Yes {
+                state.storing = Storing::Full("there was not enough space for all of the model".into());
+            }
+            write
+        };
+        if let Some(write) = last
+            && let Err(e) = write.await
+        {
+            transfer.state.borrow_mut().storing = storing_failed(&e);
+        }
+        transfer.tell(true);
+        let state = transfer.state.borrow();
+        Ok(Outcome {
+            phase: state.phase,
+            stored: state.storing == Storing::Yes && self.shelf.is_some(),
+            why: state.storing.why().map(Into::into),
+            problem: state.storing.problem(),
+            resumed: state.resumed,
+            bytes: length,
+            sha256,
+            checked: checked || state.manifest.published,
+        })
+    }
+
+    /// Tells other tabs how far it is.
+    fn share(&mut self) {
+        let (Some(_), Transfer { world, spec, state, .. }) = (&self.lease, self.transfer) else {
+            return;
+        };
+        let now_ms = world.now_ms();
+        if now_ms - self.shared_ms < SHARE_MS {
+            return;
+        }
+        self.shared_ms = now_ms;
+        let state = state.borrow();
+        let here = Elsewhere {
+            loaded: state.loaded,
+            total: state.length,
+            bytes_per_second: state.meter.rate(),
+        };
+        world.tell_others(spec.id().as_str(), &here);
+    }
+}
+
+/// How far ahead of the sink chunks may be, while so many requests are open: what comes out of turn waits in memory.
+fn window(limit: usize) -> usize {
+    limit + 2
+}
+
+/// Whether an error says that the file itself is no good, so that what came of it need not be kept.
+fn spoils_the_file(e: &Error) -> bool {
+    matches!(
+        e.code(),
+        "not_gguf"
+            | "gguf_version"
+            | "truncated_file"
+            | "malformed_gguf"
+            | "bad_metadata"
+            | "bad_tensors"
+            | "tokenizer"
+            | "chat_template"
+            | "unsupported_model"
+    )
+}

@@ -1,0 +1,302 @@
+//! The browser as a download's [`World`].
+
+use std::{
+    cell::RefCell,
+    ops::Range,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use futures_channel::oneshot;
+use js_sys::{Array, ArrayBuffer, Function, Reflect, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue, closure::Closure};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{AbortSignal, EventTarget};
+
+use super::{
+    digest::Digest,
+    download::world::{Answer, Broken, Bytes, Elsewhere, World},
+    http::{self, WebBody},
+    tabs::{self, Lease, Tabs},
+    web::{now_ms, scope},
+};
+use crate::{Error, Result};
+
+/// Bytes in an array of JavaScript's, outside of the engine's memory.
+pub(crate) struct WebBytes(pub(super) Uint8Array);
+
+impl Bytes for WebBytes {
+    fn zeroed(len: usize) -> Result<Self> {
+        // Its constructor throws where there is no memory.
+        let constructor: Function = Reflect::get(&js_sys::global(), &"Uint8Array".into())
+            .expect("every JavaScript has it")
+            .unchecked_into();
+        match Reflect::construct(&constructor, &Array::of1(&(len as f64).into())) {
+            Ok(array) => Ok(Self(array.unchecked_into())),
+            Err(_) => Err(Error::OutOfMemory {
+                what: "a piece of the model",
+                bytes: len as u64,
+            }),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.length() as usize
+    }
+
+    fn set(&mut self, at: usize, piece: &Self, range: Range<usize>) {
+        let part = match range.len() == piece.len() {
+            true => &piece.0,
+            false => &piece.0.subarray(range.start as u32, range.end as u32),
+        };
+        self.0.set(part, at as u32);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        // A copy, so that the array is its whole buffer, which is what is stored and given back.
+        let part = self.0.slice(0, len as u32);
+        std::mem::replace(self, Self(part)).release();
+    }
+
+    fn copy_to(&self, at: usize, to: &mut [u8]) {
+        self.0.subarray(at as u32, (at + to.len()) as u32).copy_to(to);
+    }
+
+    fn release(self) {
+        super::web::release(&self.0);
+    }
+}
+
+/// Waits for events, any number at once.
+#[derive(Default)]
+struct Bell(RefCell<Vec<oneshot::Sender<()>>>);
+
+impl Bell {
+    fn ring(&self) {
+        for waiting in self.0.take() {
+            let _ = waiting.send(());
+        }
+    }
+
+    fn heard(&self) -> impl Future<Output = ()> + use<> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.0.borrow_mut();
+        waiting.retain(|sender| !sender.is_canceled());
+        waiting.push(sender);
+        async move {
+            let _ = receiver.await;
+        }
+    }
+}
+
+/// Rings a bell at an event, as long as it lives.
+struct Listener {
+    target: EventTarget,
+    event: &'static str,
+    closure: Closure<dyn FnMut()>,
+}
+
+impl Listener {
+    fn new(target: EventTarget, event: &'static str, bell: &Rc<Bell>) -> Self {
+        let bell = bell.clone();
+        let closure = Closure::<dyn FnMut()>::new(move || bell.ring());
+        let _ = target.add_event_listener_with_callback(event, closure.as_ref().unchecked_ref());
+        Self { target, event, closure }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self
+            .target
+            .remove_event_listener_with_callback(self.event, self.closure.as_ref().unchecked_ref());
+    }
+}
+
+/// One load's.
+pub(super) struct WebWorld {
+    signal: AbortSignal,
+    /// `{paused, changed}`, see `www/worker.js`; undefined for loads that cannot be paused.
+    gate: JsValue,
+    /// Waits are divided by it, in tests.
+    speedup: f64,
+    tabs: Tabs,
+    changed: Rc<Bell>,
+    online: Rc<Bell>,
+    _listeners: Vec<Listener>,
+}
+
+impl WebWorld {
+    pub(super) fn new(signal: &AbortSignal, gate: &JsValue, speedup: f64) -> Self {
+        let (changed, online) = (Rc::new(Bell::default()), Rc::new(Bell::default()));
+        let mut listeners = vec![
+            Listener::new(signal.clone().into(), "abort", &changed),
+            Listener::new(scope().into(), "online", &online),
+        ];
+        if let Some(target) = Reflect::get(gate, &"changed".into())
+            .ok()
+            .and_then(|t| t.dyn_into::<EventTarget>().ok())
+        {
+            listeners.push(Listener::new(target, "change", &changed));
+        }
+        Self {
+            signal: signal.clone(),
+            gate: gate.clone(),
+            speedup: speedup.max(1.0),
+            tabs: Tabs::open(),
+            changed,
+            online,
+            _listeners: listeners,
+        }
+    }
+
+    pub(super) fn tabs(&self) -> &Tabs {
+        &self.tabs
+    }
+}
+
+impl World for WebWorld {
+    type Bytes = WebBytes;
+    type Body = WebBody;
+    type Lease = Lease;
+
+    fn get(
+        &self,
+        url: &str,
+        range: Option<Range<u64>>,
+        strong_etag: Option<&str>,
+    ) -> impl Future<Output = Result<Answer<WebBody>, Broken>> + use<> {
+        http::get(url.to_owned(), range, strong_etag.map(Into::into))
+    }
+
+    fn digest(&self, bytes: &WebBytes) -> impl Future<Output = Digest> + use<> {
+        // The browser's own is native and on another thread, but pages without TLS have none.
+        let crypto = scope().crypto().ok().map(JsValue::from).unwrap_or_default();
+        let subtle = Reflect::get(&crypto, &"subtle".into())
+            .ok()
+            .filter(|subtle| subtle.is_object());
+        let digest = subtle.and_then(|_| {
+            let subtle = scope().crypto().ok()?.subtle();
+            subtle.digest_with_str_and_buffer_source("SHA-256", &bytes.0).ok()
+        });
+        let bytes = bytes.0.clone();
+        async move {
+            let digested = match digest {
+                Some(digest) => JsFuture::from(digest).await.ok(),
+                None => None,
+            };
+            let sha256 = digested
+                .and_then(|buffer| buffer.dyn_into::<ArrayBuffer>().ok())
+                .and_then(|buffer| Uint8Array::new(&buffer).to_vec().try_into().ok());
+            match sha256 {
+                Some(sha256) => Digest::from_bytes(sha256),
+                None => Digest::of(&bytes.to_vec()),
+            }
+        }
+    }
+
+    fn sleep(&self, ms: f64) -> impl Future<Output = ()> + use<> {
+        Sleep::new(ms / self.speedup)
+    }
+
+    fn now_ms(&self) -> f64 {
+        now_ms()
+    }
+
+    fn date_ms(&self) -> f64 {
+        js_sys::Date::now()
+    }
+
+    fn chance(&self) -> f64 {
+        js_sys::Math::random()
+    }
+
+    fn is_online(&self) -> bool {
+        scope().navigator().on_line()
+    }
+
+    fn online(&self) -> impl Future<Output = ()> + use<> {
+        let (online, is) = (self.online.heard(), self.is_online());
+        async move {
+            if !is {
+                online.await;
+            }
+        }
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.signal.aborted()
+    }
+
+    fn is_paused(&self) -> bool {
+        Reflect::get(&self.gate, &"paused".into()).is_ok_and(|paused| paused.is_truthy())
+    }
+
+    fn changed(&self) -> impl Future<Output = ()> + use<> {
+        self.changed.heard()
+    }
+
+    fn try_lease(&self, id: &str) -> impl Future<Output = Option<Lease>> + use<> {
+        tabs::lease(id.to_owned(), false)
+    }
+
+    fn lease(&self, id: &str) -> impl Future<Output = Lease> + use<> {
+        let lease = tabs::lease(id.to_owned(), true);
+        async move { lease.await.expect("who waits gets it") }
+    }
+
+    fn elsewhere(&self, id: &str) -> Option<Elsewhere> {
+        self.tabs.elsewhere(id)
+    }
+
+    fn tell_others(&self, id: &str, here: &Elsewhere) {
+        self.tabs.tell_progress(id, here);
+    }
+
+    fn was_freed(&self) -> bool {
+        self.tabs.was_freed()
+    }
+}
+
+/// A timer, which ends with whoever waits for it.
+struct Sleep {
+    rung: oneshot::Receiver<()>,
+    timer: i32,
+    _closure: Closure<dyn FnMut()>,
+}
+
+impl Sleep {
+    fn new(ms: f64) -> Self {
+        let (ring, rung) = oneshot::channel();
+        let mut ring = Some(ring);
+        let closure = Closure::<dyn FnMut()>::new(move || {
+            if let Some(ring) = ring.take() {
+                let _ = ring.send(());
+            }
+        });
+        let ms = ms.clamp(0.0, f64::from(i32::MAX)) as i32;
+        let timer = scope()
+            .set_timeout_with_callback_and_timeout_and_arguments_0(closure.as_ref().unchecked_ref(), ms)
+            .expect("workers have timers");
+        Self {
+            rung,
+            timer,
+            _closure: closure,
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.rung).poll(cx).map(|_| ())
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        scope().clear_timeout_with_handle(self.timer);
+    }
+}
