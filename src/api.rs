@@ -34,7 +34,8 @@ use crate::{
     Error, Result,
     backend::cpu::Activations,
     generate::{About, Options, Reply, Timings},
-    source::{digest::Digest, progress::Phase, tasks, web},
+    gguf::HeaderReader,
+    source::{digest::Digest, progress::Phase, stored, tasks, web},
     text::{ChatRequest, Detokenizer, ReplyPart, Tokenizer, ToolCalls},
 };
 
@@ -407,14 +408,14 @@ pub fn missing_bytes() -> usize {
 /// The models in IndexedDB: an array of worker.js's `StoredModel`.
 #[wasm_bindgen]
 pub fn models() -> Promise {
-    promise(async { Ok(to_object(&web::stored_models().await?)) })
+    promise(async { Ok(to_object(&stored::stored_models().await?)) })
 }
 
 /// Removes a model from IndexedDB; `id` is one of those that [`models`] lists.
 #[wasm_bindgen]
 pub fn delete_model(id: String) -> Promise {
     promise(async move {
-        web::delete(&id).await?;
+        stored::delete(&id).await?;
         Ok(JsValue::NULL)
     })
 }
@@ -423,7 +424,7 @@ pub fn delete_model(id: String) -> Promise {
 #[wasm_bindgen]
 pub fn export_model(id: String) -> Promise {
     promise(async move {
-        let (name, blob) = web::export(&id).await?;
+        let (name, blob) = stored::export(&id).await?;
         let file = js_sys::Object::new();
         let _ = Reflect::set(&file, &"name".into(), &name.into());
         let _ = Reflect::set(&file, &"blob".into(), &blob);
@@ -436,7 +437,7 @@ pub fn export_model(id: String) -> Promise {
 pub fn import_model(file: JsValue, options: JsValue, on_progress: Function, signal: AbortSignal) -> Promise {
     promise(async move {
         let (file, import) = source::import(&file, &options)?;
-        let model = web::import(&file, &import, &signal, &mut |progress| {
+        let model = stored::import::<HeaderReader>(&file, &import, &signal, &mut |progress| {
             let _ = on_progress.call1(&JsValue::NULL, &to_object(&progress));
         })
         .await?;

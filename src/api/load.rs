@@ -20,6 +20,7 @@ use crate::{
         cpu::{Activations, Cpu, Pool},
     },
     generate::{About, Options, Received, Receiver, Session},
+    gguf::HeaderReader,
     source::{
         Sink,
         download::{Outcome, Spec},
@@ -137,18 +138,23 @@ pub(super) const N_UBATCH_CPU: u32 = 32;
 /// # Errors
 /// [`Error::NoGpu`] if the GPU is asked for by name and absent; what the source, the file or the device say; [`Error::Aborted`].
 pub(crate) async fn load(request: Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
-    let mut again = MOST_AGAIN;
+    let (mut changes, mut mismatches) = (0, 0);
     loop {
+        // What had come is no part of the file that the server has now, or wrong somewhere, and gone: a device that was given some of it
+        // begins anew.
         match load_once(&request, signal, report).await {
-            // What had come is no part of the file that the server has now, and gone: a device that was given some of it begins anew.
-            Err(Error::FileChanged { .. } | Error::DigestMismatch { .. }) if again > 0 && !signal.aborted() => again -= 1,
+            _ if signal.aborted() => return Err(Error::Aborted),
+            Err(Error::FileChanged { .. }) if changes < MOST_CHANGES => changes += 1,
+            Err(Error::DigestMismatch { .. }) if mismatches < MOST_MISMATCHES => mismatches += 1,
             done => return done,
         }
     }
 }
 
-/// How often a load begins anew because its file became another one.
-const MOST_AGAIN: u32 = 2;
+/// How often a file may become another one while it is downloaded.
+const MOST_CHANGES: u32 = 2;
+/// How often a whole file may be wrong: once is chance, twice is the host.
+const MOST_MISMATCHES: u32 = 1;
 
 async fn load_once(request: &Request, signal: &AbortSignal, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
     let start_ms = now_ms();
@@ -255,7 +261,7 @@ async fn load_on<B: Backend>(
         signal,
     };
     let specs: Vec<Spec> = reading.specs().await?;
-    let heads = reading.heads(&specs).await?;
+    let heads = reading.heads::<HeaderReader>(&specs).await?;
     let mut intake = Intake {
         receiver: Receiver::with_parts(backend, heads),
         n_ctx: request.n_ctx,

@@ -11,7 +11,8 @@ use crate::{
         digest::Digest,
         download::{ChunkDigests, Spec},
         manifest::ModelId,
-        web::{Import, Origin, scope},
+        stored::Import,
+        web::{Origin, scope},
     },
 };
 

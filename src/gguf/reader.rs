@@ -8,7 +8,7 @@ mod table;
 
 use super::metadata::{Array, Metadata, Value};
 use super::{Gguf, TensorInfo};
-use crate::{Error, Result};
+use crate::{Error, Result, source::Beginning};
 
 /// A header beyond this is refused: real ones, with a vocabulary of 100k, take 4 MB.
 pub const MAX_HEADER_BYTES: u64 = 256 << 20;
@@ -73,6 +73,26 @@ pub struct HeaderReader {
     tensors: Vec<TensorInfo>,
     /// Where each row of the table starts, for errors that show only when the table is complete.
     rows: Vec<u64>,
+}
+
+impl Beginning for HeaderReader {
+    type Found = Gguf;
+
+    fn of(len: Option<u64>) -> Self {
+        Self::new(len)
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<Option<Gguf>> {
+        HeaderReader::push(self, bytes)
+    }
+
+    fn too_short(&self) -> Error {
+        self.finish()
+    }
+
+    fn needs(gguf: &Gguf) -> u64 {
+        gguf.end()
+    }
 }
 
 impl HeaderReader {

@@ -1,29 +1,23 @@
-//! The web's sources put together: files from network and store, or picked ones; and what can be asked of the store alone.
+//! The web's sources put together: files from network and store, or picked ones.
 
-use std::collections::BTreeMap;
-
-use js_sys::{Array, Function, Reflect, Uint8Array};
+use js_sys::{Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{AbortSignal, Blob, WorkerGlobalScope};
 
 use super::{
-    Sink,
+    Beginning, Sink,
     blob::{BlobReader, slices},
-    digest::{Digest, Hasher},
     download::{
         self, Outcome, Spec, not_kept,
-        world::{Bytes, Shelf, World},
+        world::{Bytes, Shelf},
     },
-    manifest::{CHUNK_BYTES, Manifest, ModelId, part_of},
+    manifest::CHUNK_BYTES,
     progress::{Meter, Phase, Problem, Progress},
     store::Store,
-    tabs::Tabs,
-    world::{WebBytes, WebWorld},
+    stored::files_of,
+    world::WebWorld,
 };
-use crate::{
-    Error, Result,
-    gguf::{Gguf, HeaderReader},
-};
+use crate::{Error, Result};
 
 /// Bytes that are handed to a sink in one go: what passes through the wasm heap.
 const PIECE_BYTES: u32 = 4 << 20;
@@ -121,43 +115,38 @@ impl Reading<'_> {
             Origin::Remote(specs) => Ok(specs.clone()),
             Origin::Files(_) => Ok(Vec::new()),
             Origin::Stored(id) => {
-                let store = Store::open().await?;
-                let group = group_of(&store.manifests().await?, id);
-                if group.is_empty() {
-                    return Err(Error::NotStored { id: id.clone() });
-                }
-                let spec = |manifest: Manifest| Spec {
-                    urls: vec![manifest.id.as_str().to_owned()],
+                let spec = |id: String| Spec {
+                    urls: vec![id],
                     stored_only: true,
                     ..Spec::default()
                 };
-                Ok(group.into_iter().map(spec).collect())
+                Ok(files_of(id).await?.into_iter().map(spec).collect())
             }
         }
     }
 
-    /// The headers of all parts but the first of a split model; none of one that is not split.
+    /// The beginnings of all parts but the first of a split model; none of one that is not split.
     ///
     /// # Errors
     /// As [`Reading::read`], for what is read of them.
-    pub(crate) async fn heads(&self, specs: &[Spec]) -> Result<Vec<Gguf>> {
+    pub(crate) async fn heads<B: Beginning>(&self, specs: &[Spec]) -> Result<Vec<B::Found>> {
         let mut heads = Vec::new();
         if let Origin::Files(files) = self.origin {
             for file in files.iter().skip(1) {
-                heads.push(head_of(file).await?);
+                heads.push(head_of::<B>(file).await?);
             }
         }
         for spec in specs.iter().skip(1) {
-            heads.push(self.head(spec).await?);
+            heads.push(self.head::<B>(spec).await?);
         }
         Ok(heads)
     }
 
-    /// The header of a part: out of its first stored chunk, else from the network.
-    async fn head(&self, spec: &Spec) -> Result<Gguf> {
+    /// The beginning of a part: out of its first stored chunks, else from the network.
+    async fn head<B: Beginning>(&self, spec: &Spec) -> Result<B::Found> {
         let id = spec.id();
         let mut sink = HeadSink {
-            reader: HeaderReader::new(None),
+            reader: B::of(None),
             head: None,
         };
         if let Ok(store) = open_store(self.use_store, id.as_str()).await
@@ -174,7 +163,7 @@ impl Reading<'_> {
                 }
                 read?;
             }
-            sink.reader = HeaderReader::new(None);
+            sink.reader = B::of(None);
         }
         // A short look at the file's beginning, of which nothing is kept.
         let look = Spec {
@@ -188,7 +177,7 @@ impl Reading<'_> {
         match (sink.head, read) {
             (Some(head), _) => Ok(head),
             (None, Err(e)) => Err(e),
-            (None, Ok(_)) => Err(sink.reader.finish()),
+            (None, Ok(_)) => Err(sink.reader.too_short()),
         }
     }
 
@@ -245,15 +234,15 @@ fn join(all: Outcome, part: Outcome) -> Outcome {
     }
 }
 
-/// Takes a file until its header is complete, and then no more.
-struct HeadSink {
-    reader: HeaderReader,
-    head: Option<Gguf>,
+/// Takes a file until its beginning is complete, and then no more.
+struct HeadSink<B: Beginning> {
+    reader: B,
+    head: Option<B::Found>,
 }
 
-impl Sink for HeadSink {
+impl<B: Beginning> Sink for HeadSink<B> {
     fn begin(&mut self, len: Option<u64>) -> Result<()> {
-        self.reader = HeaderReader::new(len);
+        self.reader = B::of(len);
         Ok(())
     }
 
@@ -274,18 +263,19 @@ impl Sink for HeadSink {
     }
 }
 
-async fn head_of(file: &Blob) -> Result<Gguf> {
-    let mut reader = HeaderReader::new(Some(file.size() as u64));
+/// The beginning of a picked file.
+pub(super) async fn head_of<B: Beginning>(file: &Blob) -> Result<B::Found> {
+    let mut reader = B::of(Some(file.size() as u64));
     let mut blobs = BlobReader::new(slices(file.clone(), HEAD_BYTES));
     while let Some(bytes) = blobs.next().await.map_err(|e| unreadable(file, &e))? {
         if let Some(head) = reader.push(&bytes.to_vec())? {
             return Ok(head);
         }
     }
-    Err(reader.finish())
+    Err(reader.too_short())
 }
 
-fn unreadable(file: &Blob, e: &JsValue) -> Error {
+pub(super) fn unreadable(file: &Blob, e: &JsValue) -> Error {
     Error::File {
         name: file
             .dyn_ref::<web_sys::File>()
@@ -354,234 +344,6 @@ pub(crate) fn after_reading(outcome: &Outcome, phase: Phase) -> Progress {
         problem: outcome.problem,
         ..Progress::at(phase, outcome.bytes, Some(outcome.bytes))
     }
-}
-
-// ---- the store alone ----
-
-/// A model in the store: one file, or all parts that are there of a split one.
-#[derive(Debug, Clone, serde::Serialize)]
-pub(crate) struct StoredModel {
-    pub(crate) id: String,
-    url: String,
-    name: Option<String>,
-    /// Stored so far.
-    bytes: u64,
-    total: Option<u64>,
-    pub(crate) complete: bool,
-    used_ms: Option<f64>,
-    parts: usize,
-    sha256: Option<Digest>,
-}
-
-/// The files of a model, in order: parts of a split one are called so that their names sort.
-fn group_of(manifests: &[Manifest], id: &str) -> Vec<Manifest> {
-    let of =
-        |manifest: &&Manifest| manifest.id.as_str() == id || manifest.group.as_ref().is_some_and(|group| group.as_str() == id);
-    let mut group: Vec<_> = manifests.iter().filter(of).cloned().collect();
-    group.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
-    group
-}
-
-/// All models in the store.
-///
-/// # Errors
-/// [`Error::Storage`].
-pub(crate) async fn stored_models() -> Result<Vec<StoredModel>> {
-    let store = Store::open().await?;
-    let manifests = store.manifests().await?;
-    let first = |manifest: &Manifest| manifest.group.clone().unwrap_or_else(|| manifest.id.clone());
-    let mut ids: Vec<ModelId> = Vec::new();
-    for id in manifests.iter().map(first) {
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    let mut models = Vec::new();
-    for id in ids {
-        models.push(stored_model(&store, &manifests, id.as_str()).await?);
-    }
-    Ok(models)
-}
-
-async fn stored_model(store: &Store, manifests: &[Manifest], id: &str) -> Result<StoredModel> {
-    let group = group_of(manifests, id);
-    let (mut bytes, mut complete) = (0, !group.is_empty());
-    for manifest in &group {
-        let sizes: BTreeMap<u32, u64> = sizes_of(store, manifest.id.as_str()).await?;
-        complete &= manifest.is_whole(&sizes);
-        bytes += sizes.values().sum::<u64>();
-    }
-    let [first, rest @ ..] = &group[..] else {
-        return Err(Error::NotStored { id: id.to_owned() });
-    };
-    // Parts that have not been begun are not written down, but their number is part of every part's name.
-    let expected = first.group.as_ref().and_then(|group| part_of(group.as_str()));
-    let n_parts = expected.map_or(1, |(_, count)| count).max(group.len());
-    Ok(StoredModel {
-        id: id.to_owned(),
-        url: id.to_owned(),
-        name: first.name.clone(),
-        bytes,
-        total: group
-            .iter()
-            .map(|manifest| manifest.length)
-            .sum::<Option<u64>>()
-            .filter(|_| n_parts == group.len()),
-        complete: complete && n_parts == group.len(),
-        used_ms: group
-            .iter()
-            .map(|manifest| manifest.used_ms)
-            .reduce(f64::max)
-            .filter(|&ms| ms > 0.0),
-        parts: n_parts,
-        sha256: first.sha256.filter(|_| rest.is_empty()),
-    })
-}
-
-async fn sizes_of(store: &Store, id: &str) -> Result<BTreeMap<u32, u64>> {
-    Ok(store
-        .chunks(id)
-        .await?
-        .into_iter()
-        .map(|(index, chunk)| (index, chunk.size() as u64))
-        .collect())
-}
-
-/// Removes a model, all its parts, whole or torn.
-///
-/// # Errors
-/// [`Error::Storage`].
-pub(crate) async fn delete(id: &str) -> Result<()> {
-    let store = Store::open().await?;
-    for manifest in group_of(&store.manifests().await?, id) {
-        store.clear(manifest.id.as_str()).await?;
-    }
-    store.clear(id).await?; // also chunks that nothing is written down about
-    Tabs::open().tell_deleted(id);
-    Ok(())
-}
-
-/// A stored file as one Blob, made of its chunks: nothing is copied.
-///
-/// # Errors
-/// [`Error::NotStored`], [`Error::InvalidRequest`] of a split model, [`Error::Storage`].
-pub(crate) async fn export(id: &str) -> Result<(String, Blob)> {
-    let store = Store::open().await?;
-    let (manifest, sizes) = store.list(id).await?;
-    let Some(manifest) = manifest.filter(|manifest| manifest.is_whole(&sizes)) else {
-        return Err(Error::NotStored { id: id.to_owned() });
-    };
-    let chunks: Array = store.chunks(id).await?.into_values().collect();
-    let blob = Blob::new_with_blob_sequence(&chunks).map_err(|e| Error::Storage { what: describe(&e) })?;
-    let path = manifest.url.split(['?', '#']).next().unwrap_or_default();
-    let last = path.rsplit(['/', ':']).next().unwrap_or_default();
-    let name = match last.to_ascii_lowercase().ends_with(".gguf") {
-        true => last.to_owned(),
-        false => format!("{}.gguf", manifest.name.as_deref().unwrap_or(last)),
-    };
-    Ok((name, blob))
-}
-
-/// What a file is imported as.
-pub(crate) struct Import {
-    /// Its key, as if it had come from there.
-    pub(crate) url: String,
-    pub(crate) name: Option<String>,
-    pub(crate) sha256: Option<Digest>,
-}
-
-/// Stores a picked file. What is no GGUF, or not the one that it should be, is not kept.
-///
-/// # Errors
-/// What is wrong with the file, [`Error::DigestMismatch`], [`Error::StorageFull`], [`Error::Storage`], [`Error::Aborted`].
-pub(crate) async fn import(
-    file: &Blob,
-    import: &Import,
-    signal: &AbortSignal,
-    report: &mut dyn FnMut(Progress),
-) -> Result<StoredModel> {
-    let store = Store::open().await?;
-    let world = WebWorld::new(signal, &JsValue::UNDEFINED, 1.0);
-    let id = ModelId::from_url(&import.url);
-    let _lease = world.try_lease(id.as_str()).await.ok_or_else(|| Error::InvalidRequest {
-        what: "another tab is downloading this model".into(),
-    })?;
-    let total = file.size() as u64;
-    let head = head_of(file).await?;
-    if head.end() > total {
-        return Err(Error::Truncated {
-            section: "the whole file",
-            needed: head.end(),
-            offset: 0,
-            len: total,
-        });
-    }
-    store.clear(id.as_str()).await?;
-    let mut manifest = Manifest::new(&import.url, CHUNK_BYTES, world.date_ms());
-    manifest.name = import.name.clone();
-    manifest.length = Some(total);
-    manifest.group = part_of(&import.url).filter(|&(_, count)| count > 1).map(|(first, _)| first);
-    let stored = keep(file, &store, &world, &mut manifest, signal, report)
-        .await
-        .and_then(|sha256| match import.sha256 {
-            Some(wanted) if wanted != sha256 => Err(Error::DigestMismatch {
-                url: import.url.clone(),
-                what: format!("its SHA-256 is {sha256}, it should be {wanted}"),
-            }),
-            wanted => Ok((sha256, wanted.is_some())),
-        });
-    let (sha256, published) = match stored {
-        Ok(stored) => stored,
-        Err(e) => {
-            let _ = store.clear(id.as_str()).await;
-            return Err(e);
-        }
-    };
-    manifest.sha256 = Some(sha256);
-    manifest.published = published;
-    manifest.complete = true;
-    store.write(&manifest).await?;
-    world.tabs().tell_stored(id.as_str());
-    stored_model(&store, &[manifest], id.as_str()).await
-}
-
-/// Writes all chunks of a file; its digest.
-async fn keep(
-    file: &Blob,
-    store: &Store,
-    world: &WebWorld,
-    manifest: &mut Manifest,
-    signal: &AbortSignal,
-    report: &mut dyn FnMut(Progress),
-) -> Result<Digest> {
-    let total = file.size() as u64;
-    let mut hasher = Hasher::default();
-    let mut meter = Meter::new(now_ms());
-    let mut loaded = 0;
-    let mut reader = BlobReader::new(slices(file.clone(), CHUNK_BYTES));
-    let mut index = 0;
-    while let Some(bytes) = reader.next().await.map_err(|e| unreadable(file, &e))? {
-        if signal.aborted() {
-            return Err(Error::Aborted);
-        }
-        let bytes = WebBytes(bytes);
-        let digest = world.digest(&bytes).await;
-        manifest.set_hash(index as usize, digest);
-        let put = store.put(index, &bytes, manifest);
-        hasher.update(&bytes.0.to_vec());
-        put.await?;
-        loaded += bytes.len() as u64;
-        meter.add(bytes.len() as u64, now_ms());
-        bytes.release();
-        index += 1;
-        report(Progress {
-            bytes_per_second: meter.rate(),
-            seconds_left: meter.seconds_left(total - loaded),
-            stored: true,
-            ..Progress::at(Phase::File, loaded, Some(total))
-        });
-    }
-    Ok(hasher.finish())
 }
 
 /// What is known of a model before it is loaded.

@@ -4,13 +4,14 @@
 //! one that went bad. So a first download, a resumed one, a warm start and a repair differ only in which chunks are there.
 //!
 //! [`answer`] judges what a server says, [`mirrors`] knows whom to ask, [`patience`] when; `state` is where a download stands, `transfer` its
-//! requests, `run` the loop. [`world`] is what it needs from outside.
+//! requests, `stream` those for everything at once, `run` the loop. [`world`] is what it needs from outside.
 
 pub mod answer;
 pub mod mirrors;
 pub mod patience;
 mod run;
 mod state;
+mod stream;
 mod transfer;
 pub mod world;
 

@@ -7,8 +7,9 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use super::{
     Outcome, SHARE_MS,
     state::{Slot, State, Storing, storing_failed},
+    stream::Stream,
     take_lease,
-    transfer::{Came, Stream, Transfer},
+    transfer::{Came, Transfer},
     world::{Bytes, Elsewhere, Shelf, World},
 };
 use crate::{

@@ -10,6 +10,7 @@ use super::{
     mirrors::Target,
     patience::MOST_RETRY_AFTER_MS,
     state::{Slot, State},
+    stream::Stream,
     world::{Answer, Body, Broken, Bytes, World},
 };
 use crate::{
@@ -36,13 +37,6 @@ pub(super) struct Transfer<'a, W: World> {
     pub(super) spec: &'a Spec,
     pub(super) state: RefCell<State<W::Bytes>>,
     pub(super) report: Report<'a>,
-}
-
-/// The whole file, being read from its first byte on.
-pub(super) struct Stream<B> {
-    body: B,
-    at: u64,
-    target: Target,
 }
 
 /// What a request came to.
@@ -133,7 +127,7 @@ impl<W: World> Transfer<'_, W> {
     }
 
     /// Whether another address is to be asked instead.
-    fn was_bad_answer(&self, target: &Target, what: &str) -> Result<bool> {
+    pub(super) fn was_bad_answer(&self, target: &Target, what: &str) -> Result<bool> {
         let mut state = self.state.borrow_mut();
         state.bad_answers += 1;
         if state.bad_answers < MOST_BAD_ANSWERS {
@@ -183,7 +177,7 @@ impl<W: World> Transfer<'_, W> {
     ///
     /// # Errors
     /// [`Error::Network`] once there is no more patience.
-    async fn miss(&self, i: usize, target: &Target, why: String) -> Result<()> {
+    pub(super) async fn miss(&self, i: usize, target: &Target, why: String) -> Result<()> {
         if !self.world.is_online() {
             self.wait(i, Waiting::Offline, OFFLINE_MS).await;
             return Ok(());
@@ -264,11 +258,7 @@ impl<W: World> Transfer<'_, W> {
         }
         match self.heard(target, judge(&ask, status, &headers), status, &headers)? {
             Heard::Part(range) => self.part(i, body, range, target).await,
-            Heard::Whole => Ok(Attempt::Whole(Stream {
-                body,
-                at: 0,
-                target: target.clone(),
-            })),
+            Heard::Whole => Ok(Attempt::Whole(Stream::new(body, target.clone()))),
             Heard::Nothing(attempt) => Ok(attempt),
         }
     }
@@ -385,7 +375,7 @@ impl<W: World> Transfer<'_, W> {
     }
 
     /// Bytes of chunk `i` came.
-    fn take(&self, i: usize, at: u64, piece: &W::Bytes, range: Range<usize>, target: &Target) -> Result<()> {
+    pub(super) fn take(&self, i: usize, at: u64, piece: &W::Bytes, range: Range<usize>, target: &Target) -> Result<()> {
         let mut state = self.state.borrow_mut();
         let fresh = state.fill(i, at, piece, range)?;
         if fresh > 0 {
@@ -400,93 +390,8 @@ impl<W: World> Transfer<'_, W> {
         Ok(())
     }
 
-    /// Reads a stream until it has filled a chunk or more.
-    pub(super) async fn stream(&self, mut stream: Stream<W::Body>) -> Result<Came<W::Body>> {
-        self.state.borrow_mut().open += 1;
-        let came = self.read_on(&mut stream).await;
-        self.state.borrow_mut().open -= 1;
-        match came? {
-            Ok(chunks) => Ok(Came::Streamed(stream, chunks)),
-            Err(None) => Ok(Came::StreamEnded),
-            Err(Some(why)) => {
-                let i = (stream.at / self.state.borrow().chunk_bytes) as usize;
-                let target = &stream.target;
-                self.state.borrow_mut().mirrors.strike(target.mirror);
-                self.miss(i, target, why).await?;
-                Ok(Came::StreamEnded)
-            }
-        }
-    }
-
-    /// Chunks that were filled, or the end: in order, or why not.
-    async fn read_on(&self, stream: &mut Stream<W::Body>) -> Result<Result<Vec<usize>, Option<String>>> {
-        let chunk_bytes = self.state.borrow().chunk_bytes;
-        loop {
-            let piece = match self.in_time(stream.body.next()).await {
-                None => return Ok(Err(Some("the transfer stands still".into()))),
-                Some(Err(Broken(why))) => return Ok(Err(Some(format!("the transfer broke: {why}")))),
-                Some(Ok(None)) => return self.stream_ended(stream.at),
-                Some(Ok(Some(piece))) => piece,
-            };
-            let mut filled = Vec::new();
-            let mut start = 0;
-            while start < piece.len() {
-                if self.state.borrow().length.is_some_and(|length| stream.at >= length) {
-                    // As where it compresses, which another site's script cannot see.
-                    let what = "the server sends more than it announced";
-                    self.was_bad_answer(&stream.target, what)?;
-                    return Ok(Err(Some(what.into())));
-                }
-                let i = (stream.at / chunk_bytes) as usize;
-                let n = (piece.len() - start).min(((i as u64 + 1) * chunk_bytes - stream.at) as usize);
-                self.state.borrow_mut().grow(i + 1);
-                self.take(i, stream.at, &piece, start..start + n, &stream.target)?;
-                start += n;
-                stream.at += n as u64;
-                if self.state.borrow().is_filled(i) {
-                    filled.push(i);
-                }
-            }
-            piece.release();
-            if !filled.is_empty() {
-                return Ok(Ok(filled));
-            }
-        }
-    }
-
-    /// A stream without a next byte: only now may the file's length be known.
-    fn stream_ended(&self, at: u64) -> Result<Result<Vec<usize>, Option<String>>> {
-        let mut state = self.state.borrow_mut();
-        match state.length {
-            Some(length) if at < length => Ok(Err(Some(format!("the transfer ended after {at} of {length} bytes")))),
-            Some(_) => Ok(Err(None)),
-            None => {
-                state.set_length(at);
-                let Some(last) = state.slots.len().checked_sub(1) else {
-                    return Ok(Err(None));
-                };
-                if let Slot::Filling { bytes, filled } = &mut state.slots[last] {
-                    bytes.truncate(*filled);
-                    return Ok(Ok(vec![last]));
-                }
-                Ok(Err(None))
-            }
-        }
-    }
-
-    /// Checks a chunk that a stream filled.
-    pub(super) async fn checked(&self, i: usize, target: Target) -> Result<Came<W::Body>> {
-        match self.check(i).await? {
-            Ok(hash) => Ok(Came::Chunk(i, hash)),
-            Err(what) => {
-                self.miss(i, &target, what).await?;
-                Ok(Came::Nothing)
-            }
-        }
-    }
-
     /// The digest of a chunk that is filled, which is ready then; or in words that it is not what it should be, and is to be asked for again.
-    async fn check(&self, i: usize) -> Result<Result<Digest, String>> {
+    pub(super) async fn check(&self, i: usize) -> Result<Result<Digest, String>> {
         if self.state.borrow().slots.get(i).is_none() {
             return Ok(Ok(Digest::of(&[]))); // the file is empty
         }
@@ -517,22 +422,11 @@ impl<W: World> Transfer<'_, W> {
     }
 
     /// `None` if it takes longer than a living connection ever does.
-    async fn in_time<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn in_time<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let (future, late) = (std::pin::pin!(future), std::pin::pin!(self.world.sleep(STALL_MS)));
         match select(future, late).await {
             Either::Left((done, _)) => Some(done),
             Either::Right(_) => None,
         }
-    }
-}
-
-impl<B> Stream<B> {
-    /// Bytes that have come.
-    pub(super) fn at(&self) -> u64 {
-        self.at
-    }
-
-    pub(super) fn target(&self) -> &Target {
-        &self.target
     }
 }
