@@ -13,6 +13,12 @@ pub const CHUNK_BYTES: u64 = 8 << 20;
 /// Version of [`Manifest`] and of what the chunks hold. Version 1 had no digests; it is read as one that has not computed them yet.
 pub const SCHEMA: u32 = 2;
 
+/// More chunks than any file has: 8 TB of the usual size. What says that it has more lies, and would cost memory for each.
+pub const MOST_CHUNKS: u64 = 1 << 20;
+
+/// Larger chunks than anybody writes.
+const MOST_CHUNK_BYTES: u64 = 256 << 20;
+
 /// The key under which a file is stored: its address without the fragment, which servers never see.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -98,7 +104,8 @@ impl Manifest {
 
     /// A manifest as it was found, brought to [`SCHEMA`]; `None` if a later version wrote it, or it makes no sense.
     pub fn upgraded(mut self) -> Option<Self> {
-        if !(1..=SCHEMA).contains(&self.schema) || self.chunk_bytes == 0 {
+        let sane = (1..=MOST_CHUNK_BYTES).contains(&self.chunk_bytes) && self.n_chunks().is_none_or(|n| n <= MOST_CHUNKS);
+        if !(1..=SCHEMA).contains(&self.schema) || !sane {
             return None;
         }
         self.schema = SCHEMA;
@@ -125,7 +132,7 @@ impl Manifest {
         sizes.retain(|&index, &mut bytes| match self.length {
             Some(_) => self.bytes_of(index.into()) == Some(bytes),
             // The last chunk of a file without a length may be any, so only whole ones count.
-            None => bytes == self.chunk_bytes,
+            None => bytes == self.chunk_bytes && u64::from(index) < MOST_CHUNKS,
         });
         sizes
     }
@@ -255,7 +262,14 @@ mod tests {
             None,
             "a later version's"
         );
-        assert_eq!(Manifest { chunk_bytes: 0, ..m }.upgraded(), None, "nonsense");
+        for (length, chunk_bytes) in [(9, 0), (1 << 50, 1 << 20), (9, 1 << 53)] {
+            let mad = Manifest {
+                length: Some(length),
+                chunk_bytes,
+                ..m.clone()
+            };
+            assert_eq!(mad.upgraded(), None, "{length} bytes in chunks of {chunk_bytes}");
+        }
     }
 
     #[test]

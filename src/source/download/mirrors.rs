@@ -12,6 +12,8 @@ struct Mirror {
     url: String,
     /// Where it led by redirects; asked directly until that expires.
     resolved: Option<String>,
+    /// It has given answers itself. Until then it may be a redirect: `If-Range` would go along to the other origin, which may not allow it.
+    direct: bool,
     /// ETag, else date, of the version that is being downloaded from here.
     version: Option<String>,
     /// Why it is asked no more.
@@ -58,6 +60,7 @@ impl Mirrors {
             .map(|url| Mirror {
                 url: url.clone(),
                 resolved: None,
+                direct: false,
                 version: None,
                 dead: None,
                 strikes: 0,
@@ -92,7 +95,7 @@ impl Mirrors {
             mirror: self.current,
             url: mirror.resolved.as_ref().unwrap_or(&mirror.url).clone(),
             resolved: mirror.resolved.is_some(),
-            strong_etag: mirror.version.clone().filter(|version| is_strong(version)),
+            strong_etag: mirror.version.clone().filter(|version| mirror.direct && is_strong(version)),
         }
     }
 
@@ -108,11 +111,12 @@ impl Mirrors {
         self.pinned = false;
     }
 
-    /// `mirror` was redirected to `url`.
-    pub fn led_to(&mut self, mirror: usize, url: &str) {
-        let mirror = &mut self.list[mirror];
-        if mirror.url != url {
-            mirror.resolved = Some(url.to_owned());
+    /// `target` answered, or whoever it was `redirected_to`.
+    pub fn answered(&mut self, target: &Target, redirected_to: Option<&str>) {
+        let mirror = &mut self.list[target.mirror];
+        match redirected_to.filter(|&url| url != mirror.url) {
+            Some(url) => (mirror.resolved, mirror.direct) = (Some(url.to_owned()), false),
+            None => mirror.direct |= !target.resolved,
         }
     }
 
@@ -142,10 +146,13 @@ impl Mirrors {
     }
 
     /// The address that a redirect led to refuses. `false` if that happens again and again.
-    pub fn expired(&mut self, mirror: usize) -> bool {
-        let mirror = &mut self.list[mirror];
-        mirror.resolved = None;
-        mirror.expired += 1;
+    pub fn expired(&mut self, target: &Target) -> bool {
+        let mirror = &mut self.list[target.mirror];
+        // Others that were under way to the same address hear the same.
+        if mirror.resolved.as_ref() == Some(&target.url) {
+            mirror.resolved = None;
+            mirror.expired += 1;
+        }
         mirror.expired <= MOST_EXPIRED
     }
 
@@ -245,20 +252,36 @@ mod tests {
     #[test]
     fn redirects_are_remembered_until_they_expire() {
         let mut m = mirrors(1, false);
-        m.led_to(0, "https://0.example/m.gguf");
+        let own = m.target();
+        m.answered(&own, Some("https://0.example/m.gguf"));
         assert!(!m.target().resolved, "no redirect at all");
-        m.led_to(0, "https://cdn.example/signed");
-        assert_eq!(
-            (m.target().url.as_str(), m.target().resolved),
-            ("https://cdn.example/signed", true)
-        );
-        for _ in 0..MOST_EXPIRED {
-            assert!(m.expired(0));
+        for i in 0..MOST_EXPIRED {
+            m.answered(&own, Some(&format!("https://cdn.example/{i}")));
+            let signed = m.target();
+            assert_eq!((signed.url, signed.resolved), (format!("https://cdn.example/{i}"), true));
+            let under_way = [m.target(), m.target(), m.target()];
+            assert!(under_way.iter().all(|target| m.expired(target)), "all of them hear it, once");
             assert!(!m.target().resolved);
         }
-        assert!(!m.expired(0), "again and again");
+        m.answered(&own, Some("https://cdn.example/last"));
+        let last = m.target();
+        assert!(!m.expired(&last), "again and again");
         m.progress(0);
-        assert!(m.expired(0));
+        m.answered(&own, Some("https://cdn.example/new"));
+        let new = m.target();
+        assert!(m.expired(&new));
+    }
+
+    #[test]
+    fn if_range_is_for_those_who_answer_themselves() {
+        let mut m = mirrors(1, false);
+        assert!(m.resume("https://0.example/m.gguf", Some("\"x\"")));
+        let own = m.target();
+        assert_eq!(own.strong_etag, None, "it may be a redirect");
+        m.answered(&own, None);
+        assert_eq!(m.target().strong_etag.as_deref(), Some("\"x\""));
+        m.answered(&own, Some("https://cdn.example/signed"));
+        assert_eq!(m.target().strong_etag, None);
     }
 
     #[test]
@@ -269,7 +292,7 @@ mod tests {
             ..Headers::default()
         };
         assert!(m.is_same_version(0, &version("\"a\"")));
-        assert_eq!(m.target().strong_etag.as_deref(), Some("\"a\""));
+        assert_eq!(m.provenance().1, Some("\"a\""));
         assert!(m.is_same_version(0, &version("W/\"a\"")), "the same, compressed perhaps");
         assert!(m.is_same_version(0, &Headers::default()), "hidden");
         assert!(!m.is_same_version(0, &version("\"b\"")));

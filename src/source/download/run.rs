@@ -369,6 +369,7 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
         state.manifest.mirror = Some(mirror);
         state.manifest.etag = version;
         state.manifest.length = state.length;
+        state.manifest.complete = false; // until the last word: this very moment another tab may delete it
         // What a former version left goes first.
         let clear = (!std::mem::replace(&mut state.begun, true)).then(|| shelf.clear(state.manifest.id.as_str()));
         let put = shelf.put(i as u32, bytes, &state.manifest);
@@ -421,10 +422,21 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
         }
         self.sink.end(length)?;
 
+        // Another tab may have deleted it meanwhile.
+        let there = match self.shelf {
+            Some(shelf) => shelf.list(transfer.spec.id().as_str()).await.ok(),
+            None => None,
+        };
+        let there = there.map_or(0, |(_, sizes)| sizes.len());
+
         let checked = published.is_some();
         let last = {
             let mut state = transfer.state.borrow_mut();
-            let all = state.kept.iter().all(|&kept| kept);
+            let kept = state.kept.iter().all(|&kept| kept);
+            let all = kept && there >= state.kept.len();
+            if kept && !all {
+                state.storing = Storing::No(None, "it was deleted in another tab".into());
+            }
             if all && matches!(state.storing, Storing::Full(_)) {
                 state.storing = Storing::Yes;
             }

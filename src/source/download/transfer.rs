@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    source::{digest::Digest, progress::Waiting},
+    source::{digest::Digest, manifest::MOST_CHUNKS, progress::Waiting},
 };
 
 /// A transfer that gives nothing for so long is given up: connections that died in silence, as after sleep.
@@ -26,8 +26,6 @@ const OFFLINE_MS: f64 = 15_000.0;
 const MOST_BAD_ANSWERS: u32 = 4;
 /// So often, a server that knows ranges may send the whole file instead before it is taken at its word.
 const MOST_WHOLES: u32 = 3;
-/// More than any file has: 8 TB in chunks of the usual size.
-const MOST_CHUNKS: u64 = 1 << 20;
 /// How often a chunk is asked of one address before its being wrong is that address's fault.
 const MOST_BAD_CHUNKS: u32 = 3;
 
@@ -253,9 +251,7 @@ impl<W: World> Transfer<'_, W> {
                 return Ok(Attempt::Missed(why));
             }
         };
-        if let Some(url) = &redirected_to {
-            self.state.borrow_mut().mirrors.led_to(target.mirror, url);
-        }
+        self.state.borrow_mut().mirrors.answered(target, redirected_to.as_deref());
         match self.heard(target, judge(&ask, status, &headers), status, &headers)? {
             Heard::Part(range) => self.part(i, body, range, target).await,
             Heard::Whole => Ok(Attempt::Whole(Stream::new(body, target.clone()))),
@@ -271,7 +267,7 @@ impl<W: World> Transfer<'_, W> {
                 Verdict::Busy { after_ms } => Attempt::Busy(after_ms),
                 Verdict::Bad(what) => Attempt::BadAnswer(what),
                 // A signed address has its time; the one that led to it gives a new one.
-                Verdict::Refused if target.resolved && state.mirrors.expired(target.mirror) => Attempt::Again,
+                Verdict::Refused if target.resolved && state.mirrors.expired(target) => Attempt::Again,
                 Verdict::Refused => Attempt::Refused(status),
                 _ => Attempt::Missed(format!("the server answered {status}")),
             }));
