@@ -105,7 +105,7 @@ const CPU = { backend: "cpu", threads: 1, threads_why: "the page is not cross-or
 
 test("a load says where the bytes are, and nothing that was not asked for", { skip }, async () => {
   const micro = MODELS.find((/** @type {any} */ { id }) => id === "granite-4.0-h-micro");
-  assert.deepEqual(await loads(`"ai/granite-4.0-h-micro:3B"`), { ...CPU, name: micro.id, url: micro.url, bytes: micro.bytes });
+  assert.deepEqual(await loads(`"ai/granite-4.0-h-micro:3B"`), { ...CPU, name: micro.id, url: micro.url, bytes: micro.bytes, sha256: micro.sha256 });
   const [demo] = MODELS;
   assert.deepEqual(await loads(`"demo"`), { ...CPU, name: "granite-demo", url: here(demo.url), bytes: demo.bytes, sha256: demo.sha256 });
   assert.deepEqual(await loads(`"x.gguf"`), { ...CPU, name: "x", url: here("chat/x.gguf") });

@@ -258,7 +258,7 @@ test("our models.json: names without doubles, addresses that load, the demo's ow
 test("an imported file goes where its model would be stored", async () => {
   const file = (/** @type {string} */ name) => new File(["x"], name);
   const place = (/** @type {string | URL} */ as, name = "x.gguf", catalogue = PUBLISHED) => placeOf(as, file(name), BASE, async () => catalogue);
-  assert.deepEqual(await place("h-micro"), { url: MICRO.url, bytes: MICRO.bytes, name: "granite-4.0-h-micro" });
+  assert.deepEqual(await place("h-micro"), { url: MICRO.url, bytes: MICRO.bytes, sha256: MICRO.sha256, name: "granite-4.0-h-micro" });
   assert.equal((await place("demo")).sha256, PUBLISHED[0]?.sha256);
   assert.deepEqual(await place(URL_A), { url: URL_A });
   assert.deepEqual(await place(new URL(URL_A)), { url: URL_A });
