@@ -35,6 +35,13 @@ export const tests = {
   steps: { target: "golden_small", filter: "large_time_steps_on_gpu", says: /max abs/ },
   exponential: { target: "lib", filter: "backend::cpu::simd::math::tests::exponentials_of_all_floats", says: /\de-\d|left/ },
   sigmoids: { target: "lib", filter: "backend::cpu::simd::math::tests::silu_and_softplus_of_all_floats", says: /\de-?\d|left/ },
+  odd_servers: { target: "download", filter: "servers::what_cannot_be_used_is_refused_in_words", says: /panicked/ },
+  changing_file: { target: "download", filter: "faults::a_file_that_changes_is_begun_again_and_never_mixed", says: /panicked/ },
+  flipped_byte: { target: "download", filter: "faults::a_flipped_byte_is_caught_by_a_digest", says: /seed/ },
+  bad_chunks: { target: "download", filter: "resume::chunks_that_went_bad_come_again_alone", says: /panicked/ },
+  one_stream: { target: "download", filter: "servers::a_server_without_ranges_sends_one_stream", says: /panicked/ },
+  busy_server: { target: "download", filter: "faults::a_busy_servers_word_is_kept", says: /nothing is asked meanwhile/ },
+  expiry: { target: "lib", filter: "source::download::mirrors::tests::redirects_are_remembered_until_they_expire", says: /once/ },
   softplus: { target: "golden_small", filter: "softplus_is_right_everywhere", says: /softplus\(/ },
   hostile_norms: { target: "ops", filter: "hostile::rms_norm", says: /, not / },
   hostile_scores: { target: "ops", filter: "hostile::attention_of_extreme_scores", says: /, not |scores of|left: / },
@@ -453,6 +460,20 @@ const shaders = [
   ].map((mutant) => ({ test: "formats", ...mutant })),
 ];
 
+const DOWNLOAD = "src/source/download/";
+const downloads = [
+  { name: "download: other bytes than were asked for", file: "answer.rs", test: "odd_servers", from: "range.start != asked.start || range.end > asked.end || range.is_empty()", to: "range.is_empty()" },
+  { name: "download: a compressed answer", file: "answer.rs", test: "odd_servers", from: '!encoding.trim().eq_ignore_ascii_case("identity")', to: "false" },
+  { name: "download: every version is the same", file: "mirrors.rs", test: "changing_file", from: 'known.trim_start_matches("W/") == found.trim_start_matches("W/")', to: "true" },
+  { name: "download: what another file left stays", file: "run.rs", test: "changing_file", from: "matches!(e, Error::FileChanged { .. })", to: "false" },
+  { name: "download: any digest will do", file: "run.rs", test: "flipped_byte", from: "published != sha256", to: "false" },
+  { name: "download: stored chunks are not looked at", file: "run.rs", test: "bad_chunks", from: "expected.is_none_or(|(expected, _)| expected == hash)", to: "true" },
+  { name: "download: a stream begins again and is taken again", file: "state.rs", test: "one_stream", from: "filled.saturating_sub(offset).min(range.len())", to: "0" },
+  { name: "download: nobody waits for a busy server", file: "transfer.rs", test: "busy_server", from: "now >= until", to: "true" },
+  { name: "download: everybody asks a server without ranges", file: "run.rs", test: "one_stream", from: "state.wholes > 0 && !state.has_ranges", to: "false" },
+  { name: "download: an expiry counts for each who hears it", file: "mirrors.rs", test: "expiry", from: "mirror.resolved.as_ref() == Some(&target.url)", to: "true" },
+].map((mutant) => ({ ...mutant, file: DOWNLOAD + mutant.file }));
+
 export const mutants = [
   ...formats.map((mutant) => ({ test: "quant", ...mutant })),
   ...model.map((mutant) => ({ test: "reference", file: MODEL, ...mutant })),
@@ -467,6 +488,7 @@ export const mutants = [
   ...share.map((mutant) => ({ test: "cuts", file: SHARE, ...mutant })),
   ...requests.map((mutant) => ({ file: CPU, ...mutant })),
   ...bench.map((mutant) => ({ test: "bench_ops", file: BENCH, ...mutant })),
+  ...downloads,
   ...split.map((mutant) => ({ test: "split_refused", file: SPLIT, ...mutant })),
   ...shaders.map((mutant) => ({ test: "gpu", ...mutant, name: `gpu ${mutant.name}`, file: shader(mutant.file) })),
 ];

@@ -169,7 +169,7 @@ fn without_a_network_it_waits_for_one() {
 
 #[test]
 fn a_busy_servers_word_is_kept() {
-    let scene = Scene::new(5, 10_000);
+    let scene = Scene::new(5, 40_000);
     scene.sim.server.retry_after_ms.set(Some(40_000.0));
     *scene.sim.server.faults.borrow_mut() = vec![None, Some(Fault::Status(429))];
     scene.loads();
