@@ -204,6 +204,10 @@ impl World for WebWorld {
         now_ms()
     }
 
+    fn after_ms(&self, ms: f64) -> f64 {
+        now_ms() + ms / self.speedup
+    }
+
     fn date_ms(&self) -> f64 {
         js_sys::Date::now()
     }

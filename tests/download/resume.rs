@@ -192,6 +192,46 @@ fn a_digest_that_is_not_met_leaves_nothing() {
 }
 
 #[test]
+fn without_a_version_or_a_digest_a_torn_download_begins_again() {
+    for digest in [false, true] {
+        let mut scene = Scene::new(8, 30_000);
+        *scene.sim.server.etag.borrow_mut() = None;
+        scene.spec.sha256 = digest.then(|| scene.digest());
+        scene.sim.server.ms_a_piece.set(20.0);
+        assert!(scene.load_until(500.0).is_none());
+        let kept = scene.shelf.disk.borrow().chunks.len() as u64;
+        assert!(kept > 3);
+        assert_eq!(scene.loads().resumed, if digest { kept * CHUNK } else { 0 });
+        scene.is_kept();
+    }
+}
+
+#[test]
+fn a_manifest_that_lies_does_no_harm() {
+    let lies: [fn(&mut Manifest); 6] = [
+        |m| m.length = Some(1),
+        |m| m.length = Some(1 << 50),
+        |m| m.chunk_bytes = 1 << 53,
+        |m| m.chunk_bytes = 7,
+        |m| m.id = outcrop::source::manifest::ModelId::from_url("https://other.example/"),
+        |m| m.hashes = vec![Some(Digest::of(b"else")); 3],
+    ];
+    for (i, lie) in lies.into_iter().enumerate() {
+        let scene = Scene::new(9, 9_500);
+        scene.loads();
+        lie(scene.shelf.disk.borrow_mut().manifests.get_mut(URL).unwrap());
+        for _ in 0..2 {
+            if scene.load().0.is_ok() {
+                break;
+            }
+        }
+        scene.loads();
+        scene.is_kept();
+        assert_eq!(scene.shelf.disk.borrow().manifests.len(), 1, "lie {i}");
+    }
+}
+
+#[test]
 fn another_tabs_download_is_watched_and_then_used() {
     let scene = Scene::new(6, 9_000);
     let file = scene.file();

@@ -183,6 +183,27 @@ fn mirrors_take_over_under_one_digest_or_before_the_first_byte() {
 }
 
 #[test]
+fn a_mirror_with_a_file_of_another_length_is_the_wrong_one() {
+    let mut scene = Scene::new(10, 20_000);
+    scene.spec.urls.push(MIRROR.into());
+    scene.spec.sha256 = Some(scene.digest());
+    scene.sim.server.shorter_at_the_mirror.set(true);
+    // The first one stumbles until the mirror's turn comes.
+    *scene.sim.server.faults.borrow_mut() = [vec![None; 5], vec![Some(Fault::NoAnswer); 12]].concat();
+    scene.loads();
+    scene.is_kept();
+    let at_the_mirror = scene
+        .sim
+        .server
+        .log
+        .borrow()
+        .iter()
+        .filter(|asked| asked.url == MIRROR)
+        .count();
+    assert!((1..7).contains(&at_the_mirror), "{at_the_mirror}");
+}
+
+#[test]
 fn a_digest_in_the_servers_own_words_counts_as_published() {
     let scene = Scene::new(7, 9_000);
     *scene.sim.server.linked_etag.borrow_mut() = Some(format!("\"{}\"", scene.digest()));

@@ -213,6 +213,8 @@ pub struct Server {
     pub says_length: Cell<bool>,
     /// Requests for ranges get no answer, as where a host must first allow them and does not.
     pub ranges_break: Cell<bool>,
+    /// The mirror has a file of half the length.
+    pub shorter_at_the_mirror: Cell<bool>,
     /// What another origin's script may see of the headers: `Content-Length` alone.
     pub hides: Cell<bool>,
     pub retry_after_ms: Cell<Option<f64>>,
@@ -242,6 +244,7 @@ impl Server {
             ranges: Cell::new(true),
             says_length: Cell::new(true),
             ranges_break: Cell::new(false),
+            shorter_at_the_mirror: Cell::new(false),
             hides: Cell::new(false),
             retry_after_ms: Cell::new(None),
             refuses: RefCell::default(),
@@ -494,7 +497,10 @@ impl Sim {
         if let Some(Fault::Status(status)) = fault {
             return Ok(self.plain(status));
         }
-        let file = server.file.borrow().clone();
+        let mut file = server.file.borrow().clone();
+        if server.shorter_at_the_mirror.get() && url == MIRROR {
+            file.truncate(file.len() / 2);
+        }
         let etag = server.etag.borrow().clone();
         let total = file.len() as u64;
         let changed = strong_etag.is_some() && strong_etag != etag;

@@ -146,9 +146,11 @@ pub fn judge(ask: &Ask, status: u16, headers: &Headers) -> Verdict {
             range.end - range.start
         ));
     }
+    // Headers may be hidden, but a part that is shorter than what was asked for ends where the file does.
+    let ends = said.range.is_none() && range.end < asked.end;
     Verdict::Part {
+        total: said.total.or(ends.then_some(range.end)),
         range,
-        total: said.total,
     }
 }
 
@@ -204,7 +206,7 @@ mod tests {
         assert_eq!(part(Some("bytes 10-14/15"), Some(5)), expect(10..15, Some(15)));
         assert_eq!(part(Some("bytes 10-19/*"), None), expect(10..20, None));
         assert_eq!(part(None, Some(10)), expect(10..20, None), "hidden");
-        assert_eq!(part(None, Some(3)), expect(10..13, None), "hidden, and the file's end");
+        assert_eq!(part(None, Some(3)), expect(10..13, Some(13)), "hidden, and the file's end");
         assert_eq!(part(None, None), expect(10..20, None));
         for wrong in [
             "bytes 0-9/100",

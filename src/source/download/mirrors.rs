@@ -14,6 +14,8 @@ struct Mirror {
     resolved: Option<String>,
     /// It has given answers itself. Until then it may be a redirect: `If-Range` would go along to the other origin, which may not allow it.
     direct: bool,
+    /// Bytes of it are among those that are here.
+    gave: bool,
     /// ETag, else date, of the version that is being downloaded from here.
     version: Option<String>,
     /// Why it is asked no more.
@@ -61,6 +63,7 @@ impl Mirrors {
                 url: url.clone(),
                 resolved: None,
                 direct: false,
+                gave: false,
                 version: None,
                 dead: None,
                 strikes: 0,
@@ -82,6 +85,7 @@ impl Mirrors {
                 self.current = i;
                 self.pinned = !self.has_digest;
                 self.list[i].version = etag.map(Into::into);
+                self.list[i].gave = true;
                 true
             }
             None => self.has_digest,
@@ -136,8 +140,13 @@ impl Mirrors {
 
     /// Bytes came from `mirror`.
     pub fn progress(&mut self, mirror: usize) {
-        self.list[mirror].strikes = 0;
-        self.list[mirror].expired = 0;
+        let mirror = &mut self.list[mirror];
+        (mirror.strikes, mirror.expired, mirror.gave) = (0, 0, true);
+    }
+
+    /// Whether bytes are here, but none of `mirror`: it may have another file under this name.
+    pub fn is_new(&self, mirror: usize) -> bool {
+        !self.list[mirror].gave && self.list.iter().any(|mirror| mirror.gave)
     }
 
     /// A first chunk from `mirror` was accepted.

@@ -28,7 +28,7 @@ use self::{
 use super::{
     Sink,
     digest::Digest,
-    manifest::{CHUNK_BYTES, Manifest, ModelId},
+    manifest::{CHUNK_BYTES, MOST_CHUNKS, Manifest, ModelId},
     progress::{Phase, Problem, Progress, Waiting},
 };
 use crate::{Error, Result};
@@ -198,18 +198,29 @@ async fn look<S: Shelf>(shelf: Option<&S>, spec: &Spec, world: &impl World, stor
             }
         },
     };
-    match found {
-        Some((manifest, sizes)) => {
-            let whole = manifest.is_whole(&sizes);
-            let sizes = manifest.usable(sizes);
-            Found { manifest, sizes, whole }
+    if let Some((mut manifest, sizes)) = found {
+        manifest.id = spec.id(); // whatever it says
+        let whole = manifest.is_whole(&sizes);
+        let sizes = manifest.usable(sizes);
+        if whole || may_go_on(spec, &manifest, &sizes) {
+            return Found { manifest, sizes, whole };
         }
-        None => Found {
-            manifest: spec.new_manifest(world.date_ms()),
-            sizes: BTreeMap::new(),
-            whole: false,
-        },
     }
+    Found {
+        manifest: spec.new_manifest(world.date_ms()),
+        sizes: BTreeMap::new(),
+        whole: false,
+    }
+}
+
+/// Whether chunks that come now would be noticed if they were of another file than those that are there: by a digest, by the server's word for
+/// this version, or by digests of just these chunks from when all were there.
+fn may_go_on(spec: &Spec, manifest: &Manifest, sizes: &BTreeMap<u32, u64>) -> bool {
+    let known = || {
+        let n = manifest.n_chunks().unwrap_or(u64::MAX).min(MOST_CHUNKS);
+        (0..n as u32).all(|i| sizes.contains_key(&i) || manifest.hash(i as usize).is_some())
+    };
+    !sizes.is_empty() && (spec.has_digest() || manifest.etag.is_some() || known())
 }
 
 /// Waits until no other tab downloads this file; whether one did.

@@ -191,7 +191,7 @@ impl<W: World> Transfer<'_, W> {
             .ok_or_else(|| self.given_up(target, "the server has too much to do"))?;
         let ms = after_ms.unwrap_or(0.0).clamp(ms, MOST_RETRY_AFTER_MS);
         // Whatever else would be asked of it waits too.
-        let until = self.world.now_ms() + ms;
+        let until = self.world.after_ms(ms);
         let before = self.state.borrow().not_before_ms;
         self.state.borrow_mut().not_before_ms = before.max(until);
         self.wait(i, Waiting::Busy, ms).await;
@@ -265,7 +265,10 @@ impl<W: World> Transfer<'_, W> {
         let (Verdict::Part { total, .. } | Verdict::Whole { total } | Verdict::Beyond { total }) = verdict else {
             return Ok(Heard::Nothing(match verdict {
                 Verdict::Busy { after_ms } => Attempt::Busy(after_ms),
-                Verdict::Bad(what) => Attempt::BadAnswer(what),
+                Verdict::Bad(what) => {
+                    state.heard = true; // the server is there
+                    Attempt::BadAnswer(what)
+                }
                 // A signed address has its time; the one that led to it gives a new one.
                 Verdict::Refused if target.resolved && state.mirrors.expired(target) => Attempt::Again,
                 Verdict::Refused => Attempt::Refused(status),
@@ -297,6 +300,12 @@ impl<W: World> Transfer<'_, W> {
             return Err(Error::BadResponse { url: url(), what });
         }
         let as_long = state.length.is_none() || total.is_none() || state.length == total;
+        if !as_long && state.mirrors.is_new(target.mirror) {
+            let (found, wanted) = (total.unwrap_or(0), state.length.unwrap_or(0));
+            let what = format!("it has {found} bytes, and what came from elsewhere is part of {wanted}");
+            self.bury(&mut state, target, Error::BadResponse { url: url(), what })?;
+            return Ok(Heard::Nothing(Attempt::Again));
+        }
         if !state.mirrors.is_same_version(target.mirror, headers) || !as_long {
             return Err(Error::FileChanged { url: url() });
         }

@@ -90,6 +90,10 @@ pub trait World {
     fn sleep(&self, ms: f64) -> impl Future<Output = ()> + use<Self>;
     /// Of a clock that never steps back.
     fn now_ms(&self) -> f64;
+    /// When a sleep of so long will be over, by that clock.
+    fn after_ms(&self, ms: f64) -> f64 {
+        self.now_ms() + ms
+    }
     /// Since 1970.
     fn date_ms(&self) -> f64;
     /// From 0 up to 1.
