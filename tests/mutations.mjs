@@ -41,7 +41,6 @@ export const tests = {
   bad_chunks: { target: "download", filter: "resume::chunks_that_went_bad_come_again_alone", says: /panicked/ },
   one_stream: { target: "download", filter: "servers::a_server_without_ranges_sends_one_stream", says: /panicked/ },
   busy_server: { target: "download", filter: "faults::a_busy_servers_word_is_kept", says: /nothing is asked meanwhile/ },
-  expiry: { target: "lib", filter: "source::download::mirrors::tests::redirects_are_remembered_until_they_expire", says: /once/ },
   softplus: { target: "golden_small", filter: "softplus_is_right_everywhere", says: /softplus\(/ },
   hostile_norms: { target: "ops", filter: "hostile::rms_norm", says: /, not / },
   hostile_scores: { target: "ops", filter: "hostile::attention_of_extreme_scores", says: /, not |scores of|left: / },
@@ -471,7 +470,6 @@ const downloads = [
   { name: "download: a stream begins again and is taken again", file: "state.rs", test: "one_stream", from: "filled.saturating_sub(offset).min(range.len())", to: "0" },
   { name: "download: nobody waits for a busy server", file: "transfer.rs", test: "busy_server", from: "now >= until", to: "true" },
   { name: "download: everybody asks a server without ranges", file: "run.rs", test: "one_stream", from: "state.wholes > 0 && !state.has_ranges", to: "false" },
-  { name: "download: an expiry counts for each who hears it", file: "mirrors.rs", test: "expiry", from: "mirror.resolved.as_ref() == Some(&target.url)", to: "true" },
 ].map((mutant) => ({ ...mutant, file: DOWNLOAD + mutant.file }));
 
 export const mutants = [

@@ -154,15 +154,17 @@ impl Mirrors {
         self.pinned |= !self.has_digest;
     }
 
-    /// The address that a redirect led to refuses. `false` if that happens again and again.
+    /// `target`, or the address that it was redirected to, refuses: whether that may be a signature that is too old, and a new one is to be asked
+    /// for. `false` for an address that answers itself, and if it happens again and again.
     pub fn expired(&mut self, target: &Target) -> bool {
         let mirror = &mut self.list[target.mirror];
         // Others that were under way to the same address hear the same.
-        if mirror.resolved.as_ref() == Some(&target.url) {
+        let current = mirror.resolved.is_some() && (!target.resolved || mirror.resolved.as_ref() == Some(&target.url));
+        if current {
             mirror.resolved = None;
             mirror.expired += 1;
         }
-        mirror.expired <= MOST_EXPIRED
+        (current || target.resolved) && mirror.expired <= MOST_EXPIRED
     }
 
     /// A request to `mirror` failed in a way that may pass. After some, another one's turn comes.
@@ -275,10 +277,11 @@ mod tests {
         m.answered(&own, Some("https://cdn.example/last"));
         let last = m.target();
         assert!(!m.expired(&last), "again and again");
+        assert!(!m.expired(&own), "it answers itself");
         m.progress(0);
         m.answered(&own, Some("https://cdn.example/new"));
-        let new = m.target();
-        assert!(m.expired(&new));
+        assert!(m.expired(&own), "refused where the redirect led at once");
+        assert!(!m.expired(&own));
     }
 
     #[test]

@@ -270,7 +270,10 @@ impl<W: World> Transfer<'_, W> {
                     Attempt::BadAnswer(what)
                 }
                 // A signed address has its time; the one that led to it gives a new one.
-                Verdict::Refused if target.resolved && state.mirrors.expired(target) => Attempt::Again,
+                Verdict::Refused if state.mirrors.expired(target) => match target.resolved {
+                    true => Attempt::Again,
+                    false => Attempt::Missed(format!("the server answered {status}")),
+                },
                 Verdict::Refused => Attempt::Refused(status),
                 _ => Attempt::Missed(format!("the server answered {status}")),
             }));
