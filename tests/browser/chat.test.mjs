@@ -169,13 +169,15 @@ test("a truncated file, and a download that breaks off", { skip }, async () => {
   await failsWith(page, "The model file is incomplete", /\(truncated_file\)/);
   await page.close();
 
+  // One that breaks off is tried again by itself, and goes on where it broke.
+  const before = server.requests.length;
   server.fault(DEMO, { truncateAt: 2_000_000 });
   const again = await open(browser, `?model=${DEMO}%3Fbroken&backend=cpu`);
-  const alert = await failsWith(again, "The download broke off", /\(network\)/);
+  const goesOn = () => server.requests.slice(before).some(({ pathname, range }) => pathname === DEMO && /^bytes=[1-9]/.test(range ?? ""));
+  while (!goesOn()) await new Promise((resolve) => setTimeout(resolve, 100));
   server.fault(DEMO, null);
-  await alert.getByRole("button", { name: "Try again" }).click();
   await statusIs(again, "granite-demo-Q4_K_M on the CPU");
-  assert.equal(await ask(again, "What colour is grass?"), "Grass is green.", "the torn download was not taken for a whole one");
+  assert.equal(await ask(again, "What colour is grass?"), "Grass is green.", "the pieces are one file");
   await again.close();
 });
 
