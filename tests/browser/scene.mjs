@@ -12,7 +12,12 @@ import { fileURLToPath } from 'node:url';
 import { chance, noise } from './faults.mjs';
 import { collectErrors, launchChromium, startServer } from './harness.mjs';
 
-export const CORS = { 'Access-Control-Allow-Origin': '*', 'Cross-Origin-Resource-Policy': 'cross-origin' };
+/** What a host of models should send to other sites. */
+export const CORS = {
+  'Access-Control-Allow-Origin': '*',
+  'Access-Control-Expose-Headers': 'Content-Encoding, Content-Range, ETag',
+  'Cross-Origin-Resource-Policy': 'cross-origin',
+};
 export const tiny = readFileSync(fileURLToPath(new URL('../oracle/gguf/tiny-g2-Q4_K_M.gguf', import.meta.url)));
 
 /** @typedef {import('../../www/worker.js').Progress} Progress */
