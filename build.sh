@@ -21,6 +21,8 @@ usage() {
 ./build.sh bench wllama    our CPU path beside wllama's, in one browser, in turns (--model, --threads 1,2, --prompt, --tokens, --repeats, --json)
 ./build.sh bench llama     our CPU path beside llama.cpp's, both native, in turns (as above; --web FILE: what bench cpu wrote, beside them too)
 ./build.sh bench plan      what WebGPU is asked to do for a token, counted without a GPU (--shape, --model, --context, --prompt)
+./build.sh bench load      from an address to the first token, cold and warm, beside wllama's loader (--model, --threads, --rate 40, --repeats, --json)
+./build.sh bench soak      hundreds of downloads under faults, browsers that are killed, memory over time (--seeds, --kills, --full FILE, --flat MINUTES, --json)
 ./build.sh bench full      a file of h-micro's full size in Chromium on the GPU: cold and warm start, memory (perhaps another shape; --json)
 ./build.sh bench ort       our matrix products beside onnxruntime-web's, in one browser; perhaps --json FILE
 ./build.sh setup           only install what the above need
@@ -281,6 +283,8 @@ bench() { # part, model or options
     gpu) bench_gpu "${@:2}"; return ;;
     cpu) bench_cpu tests/browser/bench-cpu.mjs "${@:2}"; return ;;
     wllama) bench_cpu bench/wllama.mjs "${@:2}"; return ;;
+    load) bench_cpu bench/load.mjs "${@:2}"; return ;;
+    soak) bench_soak "${@:2}"; return ;;
     llama) bench_llama "${@:2}"; return ;;
     ort) bench_ort "${@:2}"; return ;;
     full) bench_full "${@:2}"; return ;;
@@ -339,6 +343,15 @@ bench_cpu() { # script, its options
   setup_test
   [[ " $* " == *' --model '* ]] || stand_in h-350m
   node "$@"
+}
+
+# What takes too long for every change. A file of a published model's size is made if it is one of ours.
+bench_soak() { # options of tests/browser/soak.mjs
+  local stand_in='--full (target/(h-[a-z0-9]+)\.gguf)'
+  build
+  setup_test
+  if [[ "$*" =~ $stand_in && ! -f ${BASH_REMATCH[1]} ]]; then stand_in "${BASH_REMATCH[2]}"; fi
+  node tests/browser/soak.mjs "$@"
 }
 
 # llama.cpp, natively, in a Python of its own. Which instructions it uses is said outright: what it finds out by itself may be forbidden, as AMX

@@ -1,5 +1,6 @@
 // What every browser test starts from: a server, Chromium by Playwright, Firefox by WebDriver BiDi, both headless and with a
 // WebGPU adapter made of software, so that a machine without a graphics card runs the same tests.
+import { spawn } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -51,19 +52,39 @@ export async function launchChromium({ gpu = true, userDataDir, context = {}, ar
     executablePath: findBrowser('chromium') ?? undefined,
     headless: true,
     ...context,
-    args: [
-      '--no-sandbox',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-quic',
-      '--disable-sync',
-      ...(gpu
-        ? ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan,WebGPUService']
-        : ['--disable-gpu', '--disable-software-rasterizer']),
-      ...args,
-    ],
+    args: [...flags(gpu), ...args],
   });
+}
+
+/** @param {boolean} gpu */
+const flags = (gpu) => [
+  '--no-sandbox',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-quic',
+  '--disable-sync',
+  ...(gpu
+    ? ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan,WebGPUService']
+    : ['--disable-gpu', '--disable-software-rasterizer']),
+];
+
+/**
+ * A Chromium that nobody watches: DevTools, by which the tests look into pages, keep up to 200 MB of what a page fetches in its renderer, and take their
+ * share of time for every piece. The page itself must tell what it found.
+ *
+ * @param {string} url
+ * @param {string} userDataDir
+ * @returns {Promise<() => Promise<void>>} ends it; what it stored is on the disk then
+ */
+export async function openUnwatched(url, userDataDir) {
+  const browser = spawn(findBrowser('chromium') ?? 'chromium', ['--headless', `--user-data-dir=${userDataDir}`, ...flags(false), url], { stdio: 'ignore' });
+  const gone = new Promise((resolve) => browser.once('exit', resolve));
+  await new Promise((resolve, reject) => browser.once('spawn', () => resolve(undefined)).once('error', reject));
+  return async () => {
+    browser.kill();
+    await gone;
+  };
 }
 
 /**
