@@ -232,13 +232,15 @@ const math = [
 const INT8 = "src/backend/cpu/int8/kernels.rs";
 const int8 = [
   { name: "int8: mins 4..8 without their top bits", from: "h[i] >> 4 | (m[i] >> 2) & 0x30", to: "h[i] >> 4" },
-  { name: "int8 q4_k: scale of the other nibble", after: "impl Format for Q4K", from: "R::mul_add(sums[t], s1, dots[t])", to: "R::mul_add(sums[t], s0, dots[t])" },
+  { name: "int8 q4_k: scale of the other nibble", after: "impl Format for Q4K", from: "R::add_times(sums[t], pairs[t], s1)", to: "R::add_times(sums[t], pairs[t], s0)" },
   { name: "int8: min added", from: "R::sub_scaled(acc[t], offset, R::mul(dmin, dx))", to: "R::add_scaled(acc[t], offset, R::mul(dmin, dx))" },
   { name: "int8 q5_k: fifth bit forgotten", from: "R::or(R::and(R::shr::<4>(R::bytes(&qs[g])), 0x0f), fifth::<R, HIGH>(&tile.qh[g]))", to: "R::and(R::shr::<4>(R::bytes(&qs[g])), 0x0f)" },
-  { name: "int8 q6_k: no offset", from: "R::int(xs[t][b].minus_32[sub_block])", to: "R::int(0)" },
+  { name: "int8 q6_k: no offset", from: "R::int(-32)", to: "R::int(0)" },
   { name: "int8 q6_k: other half's low bits", from: "8 * (S % 2) + g", to: "8 * (1 - S % 2) + g" },
-  { name: "int8 q8_0: unsigned", from: "R::dot_signed(dots[t], w, four(&xs[t][b].q, 4 * g))", to: "R::dot(dots[t], R::and(w, 0x7f), four(&xs[t][b].q, 4 * g))" },
-  { name: "int8 q4_0: nibbles swapped", from: "R::dot(dots[t], low, four(&xs[t][b].q, 4 * g))", to: "R::dot(dots[t], high, four(&xs[t][b].q, 4 * g))" },
+  { name: "int8 q8_0: unsigned", from: "R::dot_signed(dots[t], w, four(&xs[t][b].q, 4 * g))", to: "R::dot_signed(dots[t], R::and(w, 0x7f), four(&xs[t][b].q, 4 * g))" },
+  { name: "int8 q6_k: the other sub-block's scale", from: "if two < 2 { s0 } else { s1 }", to: "if two < 2 { s1 } else { s0 }" },
+  { name: "int8 q6_k: offset of the wrong sixteen", from: "tile.scales.iter().zip(xs[t][b].sums16", to: "tile.scales.iter().rev().zip(xs[t][b].sums16" },
+  { name: "int8 q4_0: nibbles swapped", from: "R::dot(pairs[t], low, four(&xs[t][b].q, 4 * g))", to: "R::dot(pairs[t], high, four(&xs[t][b].q, 4 * g))" },
 ];
 
 const POOL = "src/backend/cpu/pool.rs";

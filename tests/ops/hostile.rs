@@ -179,8 +179,16 @@ fn state_update() {
         let a = -draw(1)[0].abs();
         let (mut found, mut exact) = (s.clone(), s.clone());
         let (mut y, mut y_exact) = (vec![7.0; p], vec![7.0; p]);
-        Fast::ssm_update(&mut found, &x, dt, a, &b, &c, d, &mut y);
-        Plain::ssm_update(&mut exact, &x, dt, a, &b, &c, d, &mut y_exact);
+        Fast::ssm_update(&mut found, &x, dt, a, &b, &c, d, &mut y, false);
+        Plain::ssm_update(&mut exact, &x, dt, a, &b, &c, d, &mut y_exact, false);
+        let (mut cold, mut y_cold) = (s.clone(), vec![7.0; p]);
+        Fast::ssm_update(&mut cold, &x, dt, a, &b, &c, d, &mut y_cold, true);
+        for (cold, warm) in cold.iter().zip(&found).chain(y_cold.iter().zip(&y)) {
+            assert!(
+                cold.to_bits() == warm.to_bits() || cold.is_nan() && warm.is_nan(),
+                "{kind}: {cold}, not {warm}"
+            );
+        }
         for i in 0..p {
             let mut total = (f64::from(d) * f64::from(x[i])).abs();
             for j in 0..n {

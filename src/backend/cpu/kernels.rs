@@ -74,9 +74,10 @@ pub trait Kernels {
     fn softplus(v: f32) -> f32 {
         reference::softplus(v)
     }
-    /// One token of one head's state update; see [`reference::ssm_update`].
+    /// One token of one head's state update; see [`reference::ssm_update`]. `cold`: the state comes from memory, which changes the
+    /// speed, not the result.
     #[allow(clippy::too_many_arguments, reason = "the formula's letters")]
-    fn ssm_update(s: &mut [f32], x: &[f32], dt: f32, a: f32, b: &[f32], c: &[f32], d: f32, y: &mut [f32]) {
+    fn ssm_update(s: &mut [f32], x: &[f32], dt: f32, a: f32, b: &[f32], c: &[f32], d: f32, y: &mut [f32], _cold: bool) {
         reference::ssm_update(s, x, dt, a, b, c, d, y);
     }
     /// `y = silu(y) * x`.
@@ -169,17 +170,19 @@ impl<const PORTABLE: bool> Kernels for Simd<PORTABLE> {
         simd::softplus(v)
     }
 
-    fn ssm_update(s: &mut [f32], x: &[f32], dt: f32, a: f32, b: &[f32], c: &[f32], d: f32, y: &mut [f32]) {
+    fn ssm_update(s: &mut [f32], x: &[f32], dt: f32, a: f32, b: &[f32], c: &[f32], d: f32, y: &mut [f32], cold: bool) {
         let decay = simd::exp(dt * a);
         let n = b.len();
-        let mut quads = s.chunks_exact_mut(4 * n);
+        // Four rows at once share what is loaded of b and c. But four places at once are more than memory fetches ahead for.
+        let fours = if cold { 0 } else { s.len() / n / 4 };
+        let (fours, ones) = s.split_at_mut(4 * n * fours);
         let mut p = 0;
-        for s in &mut quads {
+        for s in fours.chunks_exact_mut(4 * n) {
             let x: &[f32; 4] = x[p..p + 4].try_into().expect("four");
             y[p..p + 4].copy_from_slice(&update_rows(s, x, dt, decay, b, c, d));
             p += 4;
         }
-        for s in quads.into_remainder().chunks_exact_mut(n) {
+        for s in ones.chunks_exact_mut(n) {
             y[p] = update_rows(s, &[x[p]], dt, decay, b, c, d)[0];
             p += 1;
         }

@@ -80,6 +80,7 @@ impl<K: Kernels> CpuBackend<K> {
                             d[head],
                             // SAFETY: a head is one participant's.
                             unsafe { mixed.part(t * y_cols + head * d_head, d_head) },
+                            t == start,
                         );
                     }
                 }

@@ -12,10 +12,10 @@
 pub struct Block256 {
     /// The quants.
     pub q: [i8; 256],
-    /// -32 times the sum of each 16 quants: Q6_K's weights are stored plus 32.
-    pub minus_32: [i32; 16],
+    /// Sum of each 16 quants: Q6_K's weights are stored plus 32.
+    pub sums16: [i16; 16],
     /// Sum of each 32 quants, for the mins of Q4_K and Q5_K.
-    pub sums: [i16; 8],
+    pub sums32: [i16; 8],
     /// The scale.
     pub d: f32,
 }
@@ -48,8 +48,8 @@ impl Block256 {
     /// All zeros.
     pub const ZERO: Block256 = Block256 {
         q: [0; 256],
-        minus_32: [0; 16],
-        sums: [0; 8],
+        sums16: [0; 16],
+        sums32: [0; 8],
         d: 0.0,
     };
 
@@ -58,10 +58,10 @@ impl Block256 {
         self.d = round_to_i8(x, &mut self.q);
         let (halves, _) = self.q.as_chunks::<16>();
         for (j, q) in halves.iter().enumerate() {
-            self.minus_32[j] = -32 * sum(q);
+            self.sums16[j] = sum(q) as i16;
         }
         for j in 0..8 {
-            self.sums[j] = ((self.minus_32[2 * j] + self.minus_32[2 * j + 1]) / -32) as i16;
+            self.sums32[j] = self.sums16[2 * j] + self.sums16[2 * j + 1];
         }
     }
 }
@@ -143,8 +143,8 @@ mod tests {
                     .all(|f| error(block.d) <= error(step * f) + 1e-6)
             );
             for j in 0..16 {
-                assert_eq!(block.minus_32[j], -32 * sum(&block.q[16 * j..][..16]));
-                assert_eq!(block.sums[j / 2] as i32, sum(&block.q[j / 2 * 32..][..32]));
+                assert_eq!(block.sums16[j] as i32, sum(&block.q[16 * j..][..16]));
+                assert_eq!(block.sums32[j / 2] as i32, sum(&block.q[j / 2 * 32..][..32]));
             }
         }
     }

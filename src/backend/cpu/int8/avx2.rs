@@ -13,6 +13,9 @@ impl Rows for Avx2 {
     type Int = __m256i;
     type Float = __m256;
     type Bytes = __m256i;
+    type Pairs = __m256i;
+    /// Twice in each row's 32 bits.
+    type Scale = __m256i;
 
     #[inline(always)]
     fn bytes(b: &[u8; 32]) -> __m256i {
@@ -34,14 +37,21 @@ impl Rows for Avx2 {
     fn shr<const N: u32>(a: __m256i) -> __m256i {
         unsafe { _mm256_srl_epi16(a, _mm_cvtsi32_si128(N as i32)) }
     }
+    #[inline(always)]
+    fn no_pairs() -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
     // 2 * 127 * 127 fits an i16, so the pairs never saturate.
     #[inline(always)]
     fn dot(acc: __m256i, w: __m256i, x: &[i8; 4]) -> __m256i {
         unsafe {
             let x = _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
-            let pairs = _mm256_maddubs_epi16(w, x);
-            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, x))
         }
+    }
+    #[inline(always)]
+    fn add_times(acc: __m256i, pairs: __m256i, scale: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, scale)) }
     }
     #[inline(always)]
     fn dot_signed(acc: __m256i, w: __m256i, x: &[i8; 4]) -> __m256i {
@@ -66,26 +76,30 @@ impl Rows for Avx2 {
         unsafe { _mm256_add_epi32(acc, _mm256_mullo_epi32(a, b)) }
     }
     #[inline(always)]
-    fn pairs(b: &[u8; 16]) -> (__m256i, __m256i) {
-        unsafe {
-            let both = _mm256_cvtepu16_epi32(_mm_loadu_si128(b.as_ptr().cast()));
-            (_mm256_and_si256(both, _mm256_set1_epi32(0xff)), _mm256_srli_epi32::<8>(both))
-        }
+    fn scale(v: i8) -> __m256i {
+        unsafe { _mm256_set1_epi16(v as i16) }
     }
     #[inline(always)]
-    fn pairs_signed(b: &[u8; 16]) -> (__m256i, __m256i) {
+    fn scales(b: &[u8; 16]) -> (__m256i, __m256i) {
         unsafe {
-            let both = _mm256_cvtepi16_epi32(_mm_loadu_si128(b.as_ptr().cast()));
-            (
-                _mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(both)),
-                _mm256_srai_epi32::<8>(both),
-            )
+            // A row's two bytes, each in 16 bits.
+            let both = _mm256_cvtepi8_epi16(_mm_loadu_si128(b.as_ptr().cast()));
+            let first = _mm256_or_si256(
+                _mm256_slli_epi32::<16>(both),
+                _mm256_and_si256(both, _mm256_set1_epi32(0xffff)),
+            );
+            let second = _mm256_srai_epi32::<16>(both);
+            let second = _mm256_or_si256(
+                _mm256_slli_epi32::<16>(second),
+                _mm256_and_si256(second, _mm256_set1_epi32(0xffff)),
+            );
+            (first, second)
         }
     }
     #[inline(always)]
     fn dot_pairs(acc: __m256i, m: &[u8; 16], s: &[i16; 2]) -> __m256i {
         unsafe {
-            let m = _mm256_cvtepu8_epi16(_mm_loadu_si128(m.as_ptr().cast()));
+            let m = _mm256_cvtepi8_epi16(_mm_loadu_si128(m.as_ptr().cast()));
             let s = _mm256_set1_epi32(s[0] as u16 as i32 | (s[1] as i32) << 16);
             _mm256_add_epi32(acc, _mm256_madd_epi16(m, s))
         }

@@ -115,7 +115,7 @@ fn add_affine<R: Rows, const T: usize>(
     for t in 0..T {
         let x = &xs[t][b];
         let mut offset = R::int(0);
-        for (m, s) in mins.iter().zip(x.sums.as_chunks::<2>().0) {
+        for (m, s) in mins.iter().zip(x.sums32.as_chunks::<2>().0) {
             offset = R::dot_pairs(offset, m, s);
         }
         let dx = R::float(x.d);
@@ -133,26 +133,26 @@ impl Format for Q4K {
         let (scales, mins) = scales_mins(&tile.scales);
         let mut sums = [R::int(0); T];
         for p in 0..4 {
-            let (s0, s1) = R::pairs(&scales[p]);
-            let mut dots = [R::int(0); T];
+            let (s0, s1) = R::scales(&scales[p]);
+            let mut pairs = [R::no_pairs(); T];
             for g in 0..8 {
                 let w = R::and(R::bytes(&tile.qs[p][g]), 0x0f);
                 for t in 0..T {
-                    dots[t] = R::dot(dots[t], w, four(&xs[t][b].q, 64 * p + 4 * g));
+                    pairs[t] = R::dot(pairs[t], w, four(&xs[t][b].q, 64 * p + 4 * g));
                 }
             }
             for t in 0..T {
-                sums[t] = R::mul_add(sums[t], s0, dots[t]);
+                sums[t] = R::add_times(sums[t], pairs[t], s0);
             }
-            let mut dots = [R::int(0); T];
+            let mut pairs = [R::no_pairs(); T];
             for g in 0..8 {
                 let w = R::and(R::shr::<4>(R::bytes(&tile.qs[p][g])), 0x0f);
                 for t in 0..T {
-                    dots[t] = R::dot(dots[t], w, four(&xs[t][b].q, 64 * p + 32 + 4 * g));
+                    pairs[t] = R::dot(pairs[t], w, four(&xs[t][b].q, 64 * p + 32 + 4 * g));
                 }
             }
             for t in 0..T {
-                sums[t] = R::mul_add(sums[t], s1, dots[t]);
+                sums[t] = R::add_times(sums[t], pairs[t], s1);
             }
         }
         add_affine::<R, T>((&tile.d, &tile.dmin), &mins, &sums, xs, b, acc);
@@ -185,26 +185,28 @@ fn q5_pair<R: Rows, const T: usize, const LOW: usize, const HIGH: usize>(
     sums: &mut [R::Int; T],
 ) {
     let qs = &tile.qs[LOW / 2];
-    let (s0, s1) = R::pairs(scales);
-    let mut dots = [R::int(0); T];
-    for g in 0..8 {
-        let w = R::or(R::and(R::bytes(&qs[g]), 0x0f), fifth::<R, LOW>(&tile.qh[g]));
-        for t in 0..T {
-            dots[t] = R::dot(dots[t], w, four(&xs[t][b].q, 32 * LOW + 4 * g));
+    let (s0, s1) = R::scales(scales);
+    for half in 0..2 {
+        let mut pairs = [R::no_pairs(); T];
+        for g in 4 * half..4 * half + 4 {
+            let w = R::or(R::and(R::bytes(&qs[g]), 0x0f), fifth::<R, LOW>(&tile.qh[g]));
+            for t in 0..T {
+                pairs[t] = R::dot(pairs[t], w, four(&xs[t][b].q, 32 * LOW + 4 * g));
+            }
         }
-    }
-    for t in 0..T {
-        sums[t] = R::mul_add(sums[t], s0, dots[t]);
-    }
-    let mut dots = [R::int(0); T];
-    for g in 0..8 {
-        let w = R::or(R::and(R::shr::<4>(R::bytes(&qs[g])), 0x0f), fifth::<R, HIGH>(&tile.qh[g]));
         for t in 0..T {
-            dots[t] = R::dot(dots[t], w, four(&xs[t][b].q, 32 * HIGH + 4 * g));
+            sums[t] = R::add_times(sums[t], pairs[t], s0);
         }
-    }
-    for t in 0..T {
-        sums[t] = R::mul_add(sums[t], s1, dots[t]);
+        let mut pairs = [R::no_pairs(); T];
+        for g in 4 * half..4 * half + 4 {
+            let w = R::or(R::and(R::shr::<4>(R::bytes(&qs[g])), 0x0f), fifth::<R, HIGH>(&tile.qh[g]));
+            for t in 0..T {
+                pairs[t] = R::dot(pairs[t], w, four(&xs[t][b].q, 32 * HIGH + 4 * g));
+            }
+        }
+        for t in 0..T {
+            sums[t] = R::add_times(sums[t], pairs[t], s1);
+        }
     }
 }
 
@@ -224,8 +226,23 @@ impl Format for Q5K {
     }
 }
 
-/// Quarter `S` of half `h`: 32 columns, two sub-blocks.
+/// Weights of quarter `S` of a half from its bytes of `ql` and `qh`.
 #[inline(always)]
+fn q6_weights<R: Rows, const S: usize>(low: R::Bytes, high: R::Bytes) -> R::Bytes {
+    let low = if S < 2 { low } else { R::shr::<4>(low) };
+    let high = match S {
+        0 => R::shl::<4>(high),
+        1 => R::shl::<2>(high),
+        2 => high,
+        _ => R::shr::<2>(high),
+    };
+    R::or(R::and(low, 0x0f), R::and(high, 0x30))
+}
+
+/// Quarter `S` of half `h`: 32 columns, two sub-blocks. In WebAssembly a function of its own: inlined, bytes that the quarters share
+/// would be kept from one to the next, more than there are registers for.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn q6_quarter<R: Rows, const T: usize, const S: usize>(
     tile: &Q6K,
     h: usize,
@@ -233,30 +250,18 @@ fn q6_quarter<R: Rows, const T: usize, const S: usize>(
     b: usize,
     sums: &mut [R::Int; T],
 ) {
-    let (s0, s1) = R::pairs_signed(&tile.scales[4 * h + S]);
-    for (half, scale) in [s0, s1].into_iter().enumerate() {
-        let sub_block = 8 * h + 2 * S + half;
-        let mut dots = [R::int(0); T];
-        for t in 0..T {
-            dots[t] = R::int(xs[t][b].minus_32[sub_block]);
-        }
-        for g in 4 * half..4 * half + 4 {
-            let (low, high) = (R::bytes(&tile.ql[h][8 * (S % 2) + g]), R::bytes(&tile.qh[h][g]));
-            let low = if S < 2 { low } else { R::shr::<4>(low) };
-            let high = R::and(high, 3 << (2 * S));
-            let high = match S {
-                0 => R::shl::<4>(high),
-                1 => R::shl::<2>(high),
-                2 => high,
-                _ => R::shr::<2>(high),
-            };
-            let w = R::or(R::and(low, 0x0f), high);
+    let (s0, s1) = R::scales(&tile.scales[4 * h + S]);
+    for two in 0..4 {
+        let mut pairs = [R::no_pairs(); T];
+        for g in 2 * two..2 * two + 2 {
+            let w = q6_weights::<R, S>(R::bytes(&tile.ql[h][8 * (S % 2) + g]), R::bytes(&tile.qh[h][g]));
             for t in 0..T {
-                dots[t] = R::dot(dots[t], w, four(&xs[t][b].q, 128 * h + 32 * S + 4 * g));
+                pairs[t] = R::dot(pairs[t], w, four(&xs[t][b].q, 128 * h + 32 * S + 4 * g));
             }
         }
+        let scale = if two < 2 { s0 } else { s1 };
         for t in 0..T {
-            sums[t] = R::mul_add(sums[t], scale, dots[t]);
+            sums[t] = R::add_times(sums[t], pairs[t], scale);
         }
     }
 }
@@ -268,6 +273,12 @@ impl Format for Q6K {
     #[inline(always)]
     fn block<R: Rows, const T: usize>(tile: &Q6K, xs: &[&[Block256]; T], b: usize, acc: &mut [R::Float; T]) {
         let mut sums = [R::int(0); T];
+        for t in 0..T {
+            for (scales, s) in tile.scales.iter().zip(xs[t][b].sums16.as_chunks::<2>().0) {
+                sums[t] = R::dot_pairs(sums[t], scales, s);
+            }
+            sums[t] = R::mul_add(R::int(0), sums[t], R::int(-32));
+        }
         for h in 0..2 {
             q6_quarter::<R, T, 0>(tile, h, xs, b, &mut sums);
             q6_quarter::<R, T, 1>(tile, h, xs, b, &mut sums);
@@ -307,21 +318,19 @@ impl Format for Q40 {
 
     #[inline(always)]
     fn block<R: Rows, const T: usize>(tile: &Q40, xs: &[&[Block32]; T], b: usize, acc: &mut [R::Float; T]) {
-        let mut dots = [R::int(0); T];
-        for t in 0..T {
-            dots[t] = R::int(xs[t][b].minus_8);
-        }
+        let mut pairs = [R::no_pairs(); T];
         for g in 0..4 {
             let w = R::bytes(&tile.qs[g]);
             let (low, high) = (R::and(w, 0x0f), R::and(R::shr::<4>(w), 0x0f));
             for t in 0..T {
-                dots[t] = R::dot(dots[t], low, four(&xs[t][b].q, 4 * g));
-                dots[t] = R::dot(dots[t], high, four(&xs[t][b].q, 16 + 4 * g));
+                pairs[t] = R::dot(pairs[t], low, four(&xs[t][b].q, 4 * g));
+                pairs[t] = R::dot(pairs[t], high, four(&xs[t][b].q, 16 + 4 * g));
             }
         }
         let d = R::halves(&tile.d);
         for t in 0..T {
-            acc[t] = R::add_scaled(acc[t], dots[t], R::mul(d, R::float(xs[t][b].d)));
+            let sum = R::add_times(R::int(xs[t][b].minus_8), pairs[t], R::scale(1));
+            acc[t] = R::add_scaled(acc[t], sum, R::mul(d, R::float(xs[t][b].d)));
         }
     }
 }

@@ -52,8 +52,12 @@ unsafe fn dispatch<F: Format, const PORTABLE: bool>(w: &Matrix, xs: &[F::Acts], 
         if PORTABLE {
             return kernels::matmul::<rows::Portable, F>(data, &work);
         }
+        #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+        if !wasm::sums_fours() {
+            return kernels::matmul::<wasm::Simd128<true>, F>(data, &work);
+        }
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        return kernels::matmul::<wasm::Simd128, F>(data, &work);
+        return kernels::matmul::<wasm::Simd128<false>, F>(data, &work);
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             return matmul_avx2::<F>(data, &work);
@@ -215,25 +219,46 @@ mod tests {
     }
 
     /// The largest weights and activations that there are, signs alike: nothing saturates.
+    fn check_extremes<F: Format>(ty: GgmlType, one: &[u8], expected: f32, quantize: impl Fn(&[f32]) -> Vec<F::Acts>) {
+        let n_cols = ty.block_len();
+        let mut w = Matrix {
+            ty,
+            n_rows: 1,
+            n_cols,
+            tiled: true,
+            data: vec![0; tiles::ROWS * one.len()],
+        };
+        w.write(0, one, &mut Vec::new());
+        for sign in [1.0, -1.0] {
+            let acts = quantize(&vec![127.0 * sign; n_cols]);
+            assert_eq!(product::<Portable, F>(&w, &acts), [expected * sign], "{ty}");
+            assert_eq!(dispatched::<F>(&w, &acts, 0), [expected * sign], "{ty}");
+        }
+    }
+
     #[test]
     fn extremes_fit() {
         let one = f16::ONE.to_le_bytes();
-        let mut block = [0xff; 176];
-        block[0..2].copy_from_slice(&one);
-        block[2..4].copy_from_slice(&[0, 0]);
-        let mut w = Matrix {
-            ty: GgmlType::Q5_K,
-            n_rows: 1,
-            n_cols: 256,
-            tiled: true,
-            data: vec![0; 8 * 176],
-        };
-        w.write(0, &block, &mut Vec::new());
-        for sign in [1.0, -1.0] {
-            let acts = blocks256(&[127.0 * sign; 256]);
-            let expected = 63.0 * 31.0 * 127.0 * 256.0 * sign;
-            assert_eq!(product::<Portable, kernels::Q5K>(&w, &acts), [expected]);
-            assert_eq!(dispatched::<kernels::Q5K>(&w, &acts, 0), [expected]);
+        for (ty, len, most) in [(GgmlType::Q4_K, 144, 15.0), (GgmlType::Q5_K, 176, 31.0)] {
+            let mut block = vec![0xff; len];
+            block[0..2].copy_from_slice(&one);
+            block[2..4].fill(0);
+            let expected = 63.0 * most * 127.0 * 256.0;
+            match ty {
+                GgmlType::Q4_K => check_extremes::<kernels::Q4K>(ty, &block, expected, blocks256),
+                _ => check_extremes::<kernels::Q5K>(ty, &block, expected, blocks256),
+            }
+        }
+        for (scale, weight, quants) in [(127i8, 31.0, 0xff), (-128, 31.0, 0xff), (-128, -32.0, 0)] {
+            let mut block = [quants; 210];
+            block[192..208].fill(scale as u8);
+            block[208..].copy_from_slice(&one);
+            check_extremes::<kernels::Q6K>(GgmlType::Q6_K, &block, scale as f32 * weight * 127.0 * 256.0, blocks256);
+        }
+        for (weight, quants) in [(7.0, 0xff), (-8.0, 0)] {
+            let mut block = [quants; 18];
+            block[..2].copy_from_slice(&one);
+            check_extremes::<kernels::Q40>(GgmlType::Q4_0, &block, weight * 127.0 * 32.0, blocks32);
         }
     }
 }

@@ -11,6 +11,10 @@ pub(super) trait Rows {
     type Float: Copy;
     /// Four bytes of each row.
     type Bytes: Copy;
+    /// Sums of a few products, two of each row: of its bytes 0 and 1, and of 2 and 3. They need only hold an i16.
+    type Pairs: Copy;
+    /// What the sums of each row are multiplied by, a signed byte.
+    type Scale: Copy;
 
     /// Four bytes of each row in turn.
     fn bytes(b: &[u8; 32]) -> Self::Bytes;
@@ -22,8 +26,13 @@ pub(super) trait Rows {
     fn shl<const N: u32>(a: Self::Bytes) -> Self::Bytes;
     /// Pairs of bytes shifted right; mask, or bits cross into the neighbour.
     fn shr<const N: u32>(a: Self::Bytes) -> Self::Bytes;
-    /// `acc + w . x`, with `w` in 0..=127.
-    fn dot(acc: Self::Int, w: Self::Bytes, x: &[i8; 4]) -> Self::Int;
+    /// No products yet.
+    fn no_pairs() -> Self::Pairs;
+    /// `acc + w . x`, with `w` in 0..=127. The weights of all products that go into one `acc` may add up to 129 in each byte, so that
+    /// no sum leaves an i16.
+    fn dot(acc: Self::Pairs, w: Self::Bytes, x: &[i8; 4]) -> Self::Pairs;
+    /// `acc + pairs * scale`.
+    fn add_times(acc: Self::Int, pairs: Self::Pairs, scale: Self::Scale) -> Self::Int;
     /// `acc + w . x`, with `w` signed.
     fn dot_signed(acc: Self::Int, w: Self::Bytes, x: &[i8; 4]) -> Self::Int;
 
@@ -31,11 +40,11 @@ pub(super) trait Rows {
     fn int(v: i32) -> Self::Int;
     /// `acc + a * b`.
     fn mul_add(acc: Self::Int, a: Self::Int, b: Self::Int) -> Self::Int;
-    /// Two unsigned bytes of each row in turn: all the first ones, all the second ones.
-    fn pairs(b: &[u8; 16]) -> (Self::Int, Self::Int);
-    /// Two signed bytes of each row in turn.
-    fn pairs_signed(b: &[u8; 16]) -> (Self::Int, Self::Int);
-    /// `acc + m . s`, two unsigned bytes of each row in turn.
+    /// The same in each row.
+    fn scale(v: i8) -> Self::Scale;
+    /// Two signed bytes of each row in turn: all the first ones, all the second ones.
+    fn scales(b: &[u8; 16]) -> (Self::Scale, Self::Scale);
+    /// `acc + m . s`, two signed bytes of each row in turn.
     fn dot_pairs(acc: Self::Int, m: &[u8; 16], s: &[i16; 2]) -> Self::Int;
 
     /// The same in each row.
@@ -60,6 +69,9 @@ impl Rows for Portable {
     type Int = [i32; 8];
     type Float = [f32; 8];
     type Bytes = [u8; 32];
+    /// A build that checks arithmetic notices a sum that leaves it.
+    type Pairs = [[i16; 2]; 8];
+    type Scale = [i32; 8];
 
     #[inline(always)]
     fn bytes(b: &[u8; 32]) -> [u8; 32] {
@@ -94,8 +106,24 @@ impl Rows for Portable {
         a
     }
     #[inline(always)]
-    fn dot(acc: [i32; 8], w: [u8; 32], x: &[i8; 4]) -> [i32; 8] {
-        Self::dot_signed(acc, w, x)
+    fn no_pairs() -> [[i16; 2]; 8] {
+        [[0; 2]; 8]
+    }
+    #[inline(always)]
+    fn dot(mut acc: [[i16; 2]; 8], w: [u8; 32], x: &[i8; 4]) -> [[i16; 2]; 8] {
+        for r in 0..8 {
+            for k in 0..4 {
+                acc[r][k / 2] += w[4 * r + k] as i16 * x[k] as i16;
+            }
+        }
+        acc
+    }
+    #[inline(always)]
+    fn add_times(mut acc: [i32; 8], pairs: [[i16; 2]; 8], scale: [i32; 8]) -> [i32; 8] {
+        for r in 0..8 {
+            acc[r] += (pairs[r][0] as i32 + pairs[r][1] as i32) * scale[r];
+        }
+        acc
     }
     #[inline(always)]
     fn dot_signed(mut acc: [i32; 8], w: [u8; 32], x: &[i8; 4]) -> [i32; 8] {
@@ -119,16 +147,11 @@ impl Rows for Portable {
         acc
     }
     #[inline(always)]
-    fn pairs(b: &[u8; 16]) -> ([i32; 8], [i32; 8]) {
-        let mut out = ([0; 8], [0; 8]);
-        for r in 0..8 {
-            out.0[r] = b[2 * r] as i32;
-            out.1[r] = b[2 * r + 1] as i32;
-        }
-        out
+    fn scale(v: i8) -> [i32; 8] {
+        [v as i32; 8]
     }
     #[inline(always)]
-    fn pairs_signed(b: &[u8; 16]) -> ([i32; 8], [i32; 8]) {
+    fn scales(b: &[u8; 16]) -> ([i32; 8], [i32; 8]) {
         let mut out = ([0; 8], [0; 8]);
         for r in 0..8 {
             out.0[r] = b[2 * r] as i8 as i32;
@@ -139,7 +162,7 @@ impl Rows for Portable {
     #[inline(always)]
     fn dot_pairs(mut acc: [i32; 8], m: &[u8; 16], s: &[i16; 2]) -> [i32; 8] {
         for r in 0..8 {
-            acc[r] += m[2 * r] as i32 * s[0] as i32 + m[2 * r + 1] as i32 * s[1] as i32;
+            acc[r] += m[2 * r] as i8 as i32 * s[0] as i32 + m[2 * r + 1] as i8 as i32 * s[1] as i32;
         }
         acc
     }

@@ -1,13 +1,23 @@
 //! [`Rows`] in WebAssembly's SIMD128: rows 0..4 and 4..8 in a vector each.
 //!
-//! With `relaxed-simd` four products are summed by one instruction, exact because the weights have seven bits; without it, by two
-//! products of 16-bit pairs: columns 0 and 2, then 1 and 3, which need no more than a mask and a shift to get.
+//! With `relaxed-simd` the products of neighbouring columns are summed by one instruction, exact because the weights have seven bits.
+//! It stops at pairs or goes on to fours: see [`sums_fours`]. Without it there are products of 16-bit pairs: columns 0 and 2, then 1 and
+//! 3, which need no more than a mask and a shift to get.
 
 use super::rows::Rows;
 use core::arch::wasm32::*;
 
-/// For WebAssembly with SIMD128.
-pub(super) struct Simd128;
+/// For WebAssembly with SIMD128. `SHORT`: sums of a few products are pairs of 16 bits; else they are of 32, the pairs added.
+pub(super) struct Simd128<const SHORT: bool>;
+
+/// Whether this processor adds four products to a sum in one instruction, as ARM's and the newest of x86 do. To others the engine
+/// gives three for it, of which one makes the pairs that [`Simd128<true>`] is content with, and that one stops at what an i16 holds: with
+/// weights of eight bits, which both leave to the implementation, the difference shows.
+#[cfg(target_feature = "relaxed-simd")]
+pub(super) fn sums_fours() -> bool {
+    let (x, w) = std::hint::black_box((i8x16_splat(127), u8x16_splat(255)));
+    i32x4_extract_lane::<0>(i32x4_relaxed_dot_i8x16_i7x16_add(x, w, i32x4_splat(0))) != 2 * i16::MAX as i32
+}
 
 #[inline(always)]
 fn load(b: &[u8; 16]) -> v128 {
@@ -52,10 +62,13 @@ fn halves4(h: v128) -> v128 {
 /// Two halves of a tile.
 type Pair = [v128; 2];
 
-impl Rows for Simd128 {
+impl<const SHORT: bool> Rows for Simd128<SHORT> {
     type Int = Pair;
     type Float = Pair;
     type Bytes = Pair;
+    type Pairs = Pair;
+    /// `SHORT`: twice in each row's 32 bits.
+    type Scale = Pair;
 
     #[inline(always)]
     fn bytes(b: &[u8; 32]) -> Pair {
@@ -79,18 +92,24 @@ impl Rows for Simd128 {
     fn shr<const N: u32>(a: Pair) -> Pair {
         [u16x8_shr(a[0], N), u16x8_shr(a[1], N)]
     }
+    #[inline(always)]
+    fn no_pairs() -> Pair {
+        [i32x4_splat(0); 2]
+    }
     #[cfg(target_feature = "relaxed-simd")]
     #[inline(always)]
     fn dot(acc: Pair, w: Pair, x: &[i8; 4]) -> Pair {
         let x = splat_bytes(x);
-        [
-            i32x4_relaxed_dot_i8x16_i7x16_add(x, w[0], acc[0]),
-            i32x4_relaxed_dot_i8x16_i7x16_add(x, w[1], acc[1]),
-        ]
+        let one = |acc, w| match SHORT {
+            true => i16x8_add(acc, i16x8_relaxed_dot_i8x16_i7x16(x, w)),
+            false => i32x4_relaxed_dot_i8x16_i7x16_add(x, w, acc),
+        };
+        [one(acc[0], w[0]), one(acc[1], w[1])]
     }
     #[cfg(not(target_feature = "relaxed-simd"))]
     #[inline(always)]
     fn dot(acc: Pair, w: Pair, x: &[i8; 4]) -> Pair {
+        const { assert!(!SHORT) };
         let x = splat_bytes(x);
         let (x0, x1) = (even(x), odd(x));
         let low = u16x8_splat(0xff);
@@ -99,6 +118,14 @@ impl Rows for Simd128 {
             i32x4_add(acc, i32x4_dot_i16x8(u16x8_shr(w, 8), x1))
         };
         [one(acc[0], w[0]), one(acc[1], w[1])]
+    }
+    #[inline(always)]
+    fn add_times(acc: Pair, pairs: Pair, scale: Pair) -> Pair {
+        let one = |acc, pairs, scale| match SHORT {
+            true => i32x4_add(acc, i32x4_dot_i16x8(pairs, scale)),
+            false => i32x4_add(acc, i32x4_mul(pairs, scale)),
+        };
+        [one(acc[0], pairs[0], scale[0]), one(acc[1], pairs[1], scale[1])]
     }
     #[inline(always)]
     fn dot_signed(acc: Pair, w: Pair, x: &[i8; 4]) -> Pair {
@@ -123,22 +150,23 @@ impl Rows for Simd128 {
         ]
     }
     #[inline(always)]
-    fn pairs(b: &[u8; 16]) -> (Pair, Pair) {
-        let v = load(b);
-        let (first, second) = (v128_and(v, u16x8_splat(0xff)), u16x8_shr(v, 8));
-        (
-            [u32x4_extend_low_u16x8(first), u32x4_extend_high_u16x8(first)],
-            [u32x4_extend_low_u16x8(second), u32x4_extend_high_u16x8(second)],
-        )
+    fn scale(v: i8) -> Pair {
+        match SHORT {
+            true => [i16x8_splat(v as i16); 2],
+            false => [i32x4_splat(v as i32); 2],
+        }
     }
     #[inline(always)]
-    fn pairs_signed(b: &[u8; 16]) -> (Pair, Pair) {
+    fn scales(b: &[u8; 16]) -> (Pair, Pair) {
         let v = load(b);
-        let (first, second) = (even(v), odd(v));
-        (
-            [i32x4_extend_low_i16x8(first), i32x4_extend_high_i16x8(first)],
-            [i32x4_extend_low_i16x8(second), i32x4_extend_high_i16x8(second)],
-        )
+        let all = |v| match SHORT {
+            true => [
+                i16x8_shuffle::<0, 0, 1, 1, 2, 2, 3, 3>(v, v),
+                i16x8_shuffle::<4, 4, 5, 5, 6, 6, 7, 7>(v, v),
+            ],
+            false => [i32x4_extend_low_i16x8(v), i32x4_extend_high_i16x8(v)],
+        };
+        (all(even(v)), all(odd(v)))
     }
     #[inline(always)]
     fn dot_pairs(acc: Pair, m: &[u8; 16], s: &[i16; 2]) -> Pair {
@@ -146,8 +174,8 @@ impl Rows for Simd128 {
         // SAFETY: 4 bytes; wasm loads may be unaligned.
         let s = unsafe { v128_load32_splat(s.as_ptr().cast()) };
         [
-            i32x4_add(acc[0], i32x4_dot_i16x8(u16x8_extend_low_u8x16(m), s)),
-            i32x4_add(acc[1], i32x4_dot_i16x8(u16x8_extend_high_u8x16(m), s)),
+            i32x4_add(acc[0], i32x4_dot_i16x8(i16x8_extend_low_i8x16(m), s)),
+            i32x4_add(acc[1], i32x4_dot_i16x8(i16x8_extend_high_i8x16(m), s)),
         ]
     }
 
