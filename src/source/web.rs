@@ -1,8 +1,8 @@
 //! The web's sources put together: files from network and store, or picked ones.
 
-use js_sys::{Function, Reflect, Uint8Array};
+use js_sys::{Array, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{AbortSignal, Blob, WorkerGlobalScope};
+use web_sys::{AbortSignal, Blob, MessageChannel, MessagePort, WorkerGlobalScope};
 
 use super::{
     Beginning, Sink,
@@ -73,16 +73,24 @@ pub(crate) fn describe(e: &JsValue) -> String {
     }
 }
 
-/// Gives the memory of an array's buffer back at once. A model passes through buffers of a few megabytes, and a collector lets hundreds of
-/// megabytes pile up before it comes.
+thread_local! {
+    /// A port that leads nowhere: what is posted there is gone.
+    static NOWHERE: Option<MessagePort> = MessageChannel::new().ok().map(|channel| {
+        channel.port1().close();
+        channel.port1()
+    });
+}
+
+/// Gives the memory of an array's buffer back at once. A model passes through buffers of a few megabytes, and a collector lets gigabytes
+/// pile up before it comes. `ArrayBuffer.transfer` would not do: Chromium's own object for the buffer keeps the memory, and the collector
+/// is no longer told of it.
 pub(super) fn release(bytes: &Uint8Array) {
     let buffer = bytes.buffer();
-    // Where a browser is too old to have it (before 2024), the collector has to do.
-    if let Ok(transfer) = Reflect::get(&buffer, &"transfer".into())
-        && let Some(transfer) = transfer.dyn_ref::<Function>()
-    {
-        let _ = transfer.call1(&buffer, &0.into());
-    }
+    NOWHERE.with(|port| {
+        if let Some(port) = port {
+            let _ = port.post_message_with_transferable(&JsValue::NULL, &Array::of1(&buffer));
+        }
+    });
 }
 
 /// The store, or why there is none.
