@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { tally } from './fault-server.mjs';
+import { SPEEDUP } from './fault-worlds.mjs';
 import { skipWithout } from './harness.mjs';
 import { modelOf, sleep } from './scene.mjs';
 import { CHUNK, N, assertForward, body, useStage } from './stage.mjs';
@@ -15,7 +16,7 @@ describe('tabs', { skip: skipWithout('chromium') }, () => {
   /** Visits beside each other. @param {number} n */
   const tabs = async (n) => [stage.visit, ...(await Promise.all(Array.from({ length: n - 1 }, () => stage.scene.visit())))];
   /** @param {import('./scene.mjs').Visit} visit @param {string} url */
-  const begin = (visit, url) => visit.beginLoad(url, { debug: { download: { chunk_bytes: CHUNK, speedup: 50 } } });
+  const begin = (visit, url) => visit.beginLoad(url, { debug: { download: { chunk_bytes: CHUNK, speedup: SPEEDUP } } });
 
   /** What a page hears of others, from now on. @param {import('./scene.mjs').Visit} visit */
   async function listen(visit) {

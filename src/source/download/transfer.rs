@@ -278,6 +278,9 @@ impl<W: World> Transfer<'_, W> {
                 _ => Attempt::Missed(format!("the server answered {status}")),
             }));
         };
+        // Where the range is hidden, a short part may be the file's end, but once the length is known it is just short.
+        let guessed = matches!(verdict, Verdict::Part { .. }) && headers.content_range.is_none();
+        let total = total.filter(|_| !guessed || state.length.is_none());
         let url = || target.url.clone();
         if let Some(found) = headers.linked_etag.as_deref().and_then(Digest::in_linked_etag) {
             let published = *state.published.get_or_insert(found);
