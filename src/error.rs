@@ -197,7 +197,7 @@ pub enum Error {
     },
 
     /// There is no more room in IndexedDB.
-    #[error("browser storage failed: {what}")]
+    #[error("no more room in the browser's storage: {what}")]
     StorageFull {
         /// In words.
         what: String,

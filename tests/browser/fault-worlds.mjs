@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { FaultyFile, serveFaulty, tally } from './fault-server.mjs';
 import { chance, seeded } from './faults.mjs';
-import { modelOf, sha256, sleep } from './scene.mjs';
+import { modelOf, sha256 } from './scene.mjs';
 
 /** All waits of the downloader are this many times shorter: a transfer that stands still is given up after a second, which a busy machine seldom takes. */
 export const SPEEDUP = 20;
@@ -99,7 +99,10 @@ export async function endure(visit, world) {
       ...(digest ? { sha256: digest } : {}),
       debug: { download: { chunk_bytes: chunkBytes, speedup: SPEEDUP, seed } },
     });
-    const answer = await Promise.race([running.answer(), sleep(MOST_MS)]);
+    /** @type {NodeJS.Timeout | undefined} */
+    let late;
+    const answer = await Promise.race([running.answer(), new Promise((resolve) => (late = setTimeout(resolve, MOST_MS)))]);
+    clearTimeout(late);
     if (!answer) {
       const under = file.log.filter(({ ended }) => ended === null).map(({ range, fault, sent }) => ({ range, fault, sent }));
       throw new Error(`it does not end: ${JSON.stringify({ progress: await running.last(), requests: file.log.length, under })}`);

@@ -152,6 +152,11 @@ const ERRORS = /** @type {any} */ ({
     text: "It may be full, or switched off for this site, as in a private window. Make room by deleting a stored model, and try again.",
     remedies: ["retry", "models"],
   },
+  storage_full: {
+    title: "There is no more room for models here",
+    text: "The browser lets this site keep only so much. Delete a stored model, or free space on the disk, and try again.",
+    remedies: ["retry", "models"],
+  },
   no_webgpu: {
     title: "No graphics processor to use here",
     text:
