@@ -16,6 +16,7 @@ export const tests = {
   rows: { target: "gguf_quant", filter: "simd_rows_bit_for_bit", says: /differ, first \[/ },
   reference: { target: "golden_small", filter: "reference", says: /max abs/ },
   cpu: { target: "golden_small", filter: "cpu", says: /max abs/ },
+  tiles: { target: "lib", filter: "backend::cpu::tiles::tests::every_byte_has_a_place_and_comes_back", says: /row \d/ },
   int8: { target: "lib", filter: "backend::cpu::int8::tests::products_are_exact_and_the_same_in_every_build", says: /, not / },
   greedy: { target: "golden_small", filter: "lowest_of_equals_on_every_backend", says: /greedy token of/ },
   gpu: { target: "golden_small", filter: "gpu", says: /max abs|greedy token/ },
@@ -229,18 +230,28 @@ const math = [
   { name: "simd softplus: wrong below 0", test: "sigmoids", from: "x.max(0.0) as f64", to: "x as f64" },
 ];
 
-const INT8 = "src/backend/cpu/int8/kernels.rs";
+const INT8 = "src/backend/cpu/int8/";
+const K_QUANTS = "blocks256.rs";
+const BLOCKS32 = "blocks32.rs";
+const TILES = "src/backend/cpu/tiles.rs";
 const int8 = [
-  { name: "int8: mins 4..8 without their top bits", from: "h[i] >> 4 | (m[i] >> 2) & 0x30", to: "h[i] >> 4" },
-  { name: "int8 q4_k: scale of the other nibble", after: "impl Format for Q4K", from: "R::add_times(sums[t], pairs[t], s1)", to: "R::add_times(sums[t], pairs[t], s0)" },
-  { name: "int8: min added", from: "R::sub_scaled(acc[t], offset, R::mul(dmin, dx))", to: "R::add_scaled(acc[t], offset, R::mul(dmin, dx))" },
-  { name: "int8 q5_k: fifth bit forgotten", from: "R::or(R::and(R::shr::<4>(R::bytes(&qs[g])), 0x0f), fifth::<R, HIGH>(&tile.qh[g]))", to: "R::and(R::shr::<4>(R::bytes(&qs[g])), 0x0f)" },
-  { name: "int8 q6_k: no offset", from: "R::int(-32)", to: "R::int(0)" },
-  { name: "int8 q6_k: other half's low bits", from: "8 * (S % 2) + g", to: "8 * (1 - S % 2) + g" },
-  { name: "int8 q8_0: unsigned", from: "R::dot_signed(dots[t], w, four(&xs[t][b].q, 4 * g))", to: "R::dot_signed(dots[t], R::and(w, 0x7f), four(&xs[t][b].q, 4 * g))" },
-  { name: "int8 q6_k: the other sub-block's scale", from: "if two < 2 { s0 } else { s1 }", to: "if two < 2 { s1 } else { s0 }" },
-  { name: "int8 q6_k: offset of the wrong sixteen", from: "tile.scales.iter().zip(xs[t][b].sums16", to: "tile.scales.iter().rev().zip(xs[t][b].sums16" },
-  { name: "int8 q4_0: nibbles swapped", from: "R::dot(pairs[t], low, four(&xs[t][b].q, 4 * g))", to: "R::dot(pairs[t], high, four(&xs[t][b].q, 4 * g))" },
+  { name: "int8: mins 4..8 without their top bits", file: K_QUANTS, from: "h[i] >> 4 | (m[i] >> 2) & 0x30", to: "h[i] >> 4" },
+  { name: "int8: min added", file: K_QUANTS, from: "R::sub_scaled(acc[t][v], offset, R::mul(dmin, dx))", to: "R::add_scaled(acc[t][v], offset, R::mul(dmin, dx))" },
+  { name: "int8: high nibbles are the low ones", file: "kernels.rs", from: "if NIBBLE == 0 { bytes } else { R::shr::<4>(bytes) }", to: "bytes" },
+  { name: "int8: the last token of four twice", file: "kernels.rs", from: "first + t + k", to: "first + t + k.min(T.max(2) - 2)" },
+  { name: "int8 q4_k: one token's nibbles in one sum", file: K_QUANTS, from: "R::dot(pairs[1][v], nibbles::<R, 1>(bytes), x[1])", to: "R::dot(pairs[0][v], nibbles::<R, 1>(bytes), x[1])" },
+  { name: "int8 q4_k: activations of the other sub-block", file: K_QUANTS, from: "16 * p + 8 * nibble + g", to: "16 * p + 8 * (1 - nibble) + g" },
+  { name: "int8 q5_k: fifth bit forgotten", file: K_QUANTS, from: "R::or(low, fifth::<R, J>(&tile.qh[4 * i + g], v))", to: "low" },
+  { name: "int8 q6_k: no offset", file: K_QUANTS, from: "R::int(-32)", to: "R::int(0)" },
+  { name: "int8 q6_k: the last quarter's bits backwards", file: K_QUANTS, from: "R::or(R::shr::<2>(R::or(R::shr::<2>(a), b)), c)", to: "R::or(R::shr::<2>(R::or(R::shr::<2>(c), b)), a)" },
+  { name: "int8 q6_k: scale of another quarter", file: K_QUANTS, from: "tile.scales[4 * h + quarter]", to: "tile.scales[4 * h + 3 - quarter]" },
+  { name: "int8 q6_k: offset of the wrong sixteen", file: K_QUANTS, after: "tile.scales.iter().zip(", from: "xs[t].sums16", to: "{ let mut sums = xs[t].sums16; sums.reverse(); sums }" },
+  { name: "int8 q8_0: unsigned", file: BLOCKS32, from: "R::dot_signed(dot, w[1], R::four::<1>(x))", to: "R::dot_signed(dot, R::and(w[1], 0x7f), R::four::<1>(x))" },
+  { name: "int8 q4_0: nibbles swapped", file: BLOCKS32, from: "sixteen::<R, 32>(&xs[t].q, 0)", to: "sixteen::<R, 32>(&xs[t].q, 1)" },
+].map((mutant) => ({ ...mutant, file: INT8 + mutant.file }));
+const tiles = [
+  { name: "tiles: the last quarter's bits one place off", file: TILES, test: "tiles", from: "q[3][i] >> (2 * quarter)", to: "q[3][i] >> quarter" },
+  { name: "tiles: a quarter comes back with its neighbour's high bits", file: TILES, test: "tiles", from: "(q1 >> 4 & 3) << 2", to: "(q0 >> 4 & 3) << 2" },
 ];
 
 const POOL = "src/backend/cpu/pool.rs";
@@ -483,7 +494,8 @@ export const mutants = [
   ...rows.map((mutant) => ({ test: "cpu", file: ROWS, ...mutant })),
   ...math.map((mutant) => ({ test: "exponential", file: MATH, ...mutant })),
   ...kernels.map((mutant) => ({ test: "cpu", file: KERNELS, ...mutant })),
-  ...int8.map((mutant) => ({ test: "int8", file: INT8, ...mutant })),
+  ...int8.map((mutant) => ({ test: "int8", ...mutant })),
+  ...tiles,
   ...pool.map((mutant) => ({ file: POOL, ...mutant })),
   ...share.map((mutant) => ({ test: "cuts", file: SHARE, ...mutant })),
   ...requests.map((mutant) => ({ file: CPU, ...mutant })),

@@ -5,6 +5,9 @@
 //! is the block's own, every offset times eight, and nothing is added or lost: a tile takes the bytes of its rows, and is made in
 //! their place while they arrive.
 //!
+//! The bits of Q6_K's quants are regrouped as well ([`regroup`]): three of four are whole then, where the file keeps four bits of each here and two
+//! there, and masks take the place of shifts.
+//!
 //! The last tile of a matrix may lack rows; those are zeros.
 
 use crate::gguf::GgmlType;
@@ -41,6 +44,61 @@ pub fn is_tiled(ty: GgmlType) -> bool {
     fields(ty).is_some()
 }
 
+/// Bytes of a Q6_K block's quants: `{ql: [128], qh: [64]}`, or regrouped.
+const Q6_QUANTS: usize = 192;
+
+/// A Q6_K block's quants, `[half][quarter][32]`; see [`crate::gguf::quant`] for where the file has them.
+fn quants(block: &[u8; Q6_QUANTS]) -> [[[u8; 32]; 4]; 2] {
+    let (ql, qh) = block.split_at(128);
+    let mut quants = [[[0; 32]; 4]; 2];
+    for (half, q) in quants.iter_mut().enumerate() {
+        for i in 0..32 {
+            let (l0, l1, high) = (ql[64 * half + i], ql[64 * half + 32 + i], qh[32 * half + i]);
+            q[0][i] = l0 & 15 | (high & 3) << 4;
+            q[1][i] = l1 & 15 | (high >> 2 & 3) << 4;
+            q[2][i] = l0 >> 4 | (high >> 4 & 3) << 4;
+            q[3][i] = l1 >> 4 | (high >> 6) << 4;
+        }
+    }
+    quants
+}
+
+/// To `[half][quarter of the first three][32]`: a quant in the low six bits, and above it two of the last quarter's, the lowest first.
+fn regroup(block: &mut [u8; Q6_QUANTS]) {
+    let quants = quants(block);
+    for (half, q) in block.as_chunks_mut::<96>().0.iter_mut().zip(quants) {
+        for (quarter, out) in half.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            for i in 0..32 {
+                out[i] = q[quarter][i] | (q[3][i] >> (2 * quarter)) << 6;
+            }
+        }
+    }
+}
+
+/// As the file has them.
+fn restore(block: &mut [u8; Q6_QUANTS]) {
+    let from = *block;
+    let (ql, qh) = block.split_at_mut(128);
+    for (half, q) in from.as_chunks::<96>().0.iter().enumerate() {
+        for i in 0..32 {
+            let (q0, q1, q2) = (q[i], q[32 + i], q[64 + i]);
+            let q3 = q0 >> 6 | q1 >> 6 << 2 | q2 >> 6 << 4;
+            ql[64 * half + i] = q0 & 15 | q2 << 4;
+            ql[64 * half + 32 + i] = q1 & 15 | q3 << 4;
+            qh[32 * half + i] = q0 >> 4 & 3 | (q1 >> 4 & 3) << 2 | (q2 >> 4 & 3) << 4 | q3 >> 4 << 6;
+        }
+    }
+}
+
+/// What `change` does to the quants of each block of `rows`, if they are Q6_K.
+fn change_quants(ty: GgmlType, rows: &mut [u8], change: fn(&mut [u8; Q6_QUANTS])) {
+    if ty == GgmlType::Q6_K {
+        for block in rows.chunks_exact_mut(ty.block_bytes()) {
+            change(block.first_chunk_mut().expect("a block's quants"));
+        }
+    }
+}
+
 /// Interleaves eight rows in place. `tile`: eight rows of blocks; `scratch` is made as long.
 ///
 /// # Panics
@@ -49,6 +107,7 @@ pub fn pack(ty: GgmlType, tile: &mut [u8], scratch: &mut Vec<u8>) {
     let fields = fields(ty).expect("a tiled type");
     scratch.clear();
     scratch.extend_from_slice(tile);
+    change_quants(ty, scratch, regroup);
     let (block, row) = (ty.block_bytes(), tile.len() / ROWS);
     for (b, out) in tile.chunks_exact_mut(ROWS * block).enumerate() {
         for f in fields {
@@ -79,6 +138,7 @@ pub fn unpack_row(ty: GgmlType, tile: &[u8], r: usize, out: &mut [u8]) {
             }
         }
     }
+    change_quants(ty, out, restore);
 }
 
 #[cfg(test)]

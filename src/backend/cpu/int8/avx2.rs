@@ -10,16 +10,35 @@ pub(super) struct Avx2;
 
 // SAFETY (all of it): the callers run only where AVX2 was detected; loads and stores are unaligned, of arrays of the full width.
 impl Rows for Avx2 {
+    const PARTS: usize = 1;
     type Int = __m256i;
     type Float = __m256;
     type Bytes = __m256i;
     type Pairs = __m256i;
     /// Twice in each row's 32 bits.
     type Scale = __m256i;
+    /// Twice.
+    type Sixteen = __m256i;
+    type Four = __m256i;
 
     #[inline(always)]
-    fn bytes(b: &[u8; 32]) -> __m256i {
+    fn bytes(b: &[u8; 32], _: usize) -> __m256i {
         unsafe { _mm256_loadu_si256(b.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn sixteen(x: &[i8; 16]) -> __m256i {
+        unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn four<const G: usize>(x: __m256i) -> __m256i {
+        unsafe {
+            match G {
+                0 => _mm256_shuffle_epi32::<0x00>(x),
+                1 => _mm256_shuffle_epi32::<0x55>(x),
+                2 => _mm256_shuffle_epi32::<0xaa>(x),
+                _ => _mm256_shuffle_epi32::<0xff>(x),
+            }
+        }
     }
     #[inline(always)]
     fn and(a: __m256i, mask: u8) -> __m256i {
@@ -38,32 +57,28 @@ impl Rows for Avx2 {
         unsafe { _mm256_srl_epi16(a, _mm_cvtsi32_si128(N as i32)) }
     }
     #[inline(always)]
+    fn four_at(x: &[i8; 4]) -> __m256i {
+        unsafe { _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8))) }
+    }
+    #[inline(always)]
     fn no_pairs() -> __m256i {
         unsafe { _mm256_setzero_si256() }
     }
     // 2 * 127 * 127 fits an i16, so the pairs never saturate.
     #[inline(always)]
-    fn dot(acc: __m256i, w: __m256i, x: &[i8; 4]) -> __m256i {
-        unsafe {
-            let x = _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
-            _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, x))
-        }
+    fn dot(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi16(acc, _mm256_maddubs_epi16(w, x)) }
     }
     #[inline(always)]
     fn add_times(acc: __m256i, pairs: __m256i, scale: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, scale)) }
     }
     #[inline(always)]
-    fn dot_signed(acc: __m256i, w: __m256i, x: &[i8; 4]) -> __m256i {
+    fn dot_signed(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
         unsafe {
-            let [x0, x1, x2, x3] = [x[0] as i16, x[1] as i16, x[2] as i16, x[3] as i16];
-            let even = _mm256_set1_epi32(x0 as u16 as i32 | (x2 as i32) << 16);
-            let odd = _mm256_set1_epi32(x1 as u16 as i32 | (x3 as i32) << 16);
-            let acc = _mm256_add_epi32(
-                acc,
-                _mm256_madd_epi16(_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w)), even),
-            );
-            _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_srai_epi16::<8>(w), odd))
+            let even = |v| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v));
+            let acc = _mm256_add_epi32(acc, _mm256_madd_epi16(even(w), even(x)));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_srai_epi16::<8>(w), _mm256_srai_epi16::<8>(x)))
         }
     }
 
@@ -80,7 +95,7 @@ impl Rows for Avx2 {
         unsafe { _mm256_set1_epi16(v as i16) }
     }
     #[inline(always)]
-    fn scales(b: &[u8; 16]) -> (__m256i, __m256i) {
+    fn scales(b: &[u8; 16], _: usize) -> (__m256i, __m256i) {
         unsafe {
             // A row's two bytes, each in 16 bits.
             let both = _mm256_cvtepi8_epi16(_mm_loadu_si128(b.as_ptr().cast()));
@@ -97,7 +112,7 @@ impl Rows for Avx2 {
         }
     }
     #[inline(always)]
-    fn dot_pairs(acc: __m256i, m: &[u8; 16], s: &[i16; 2]) -> __m256i {
+    fn dot_pairs(acc: __m256i, m: &[u8; 16], _: usize, s: &[i16; 2]) -> __m256i {
         unsafe {
             let m = _mm256_cvtepi8_epi16(_mm_loadu_si128(m.as_ptr().cast()));
             let s = _mm256_set1_epi32(s[0] as u16 as i32 | (s[1] as i32) << 16);
@@ -110,7 +125,7 @@ impl Rows for Avx2 {
         unsafe { _mm256_set1_ps(v) }
     }
     #[inline(always)]
-    fn halves(b: &[u8; 16]) -> __m256 {
+    fn halves(b: &[u8; 16], _: usize) -> __m256 {
         unsafe {
             let h = _mm256_cvtepu16_epi32(_mm_loadu_si128(b.as_ptr().cast()));
             let magnitude = _mm256_and_si256(h, _mm256_set1_epi32(0x7fff));
@@ -141,7 +156,7 @@ impl Rows for Avx2 {
         unsafe { _mm256_sub_ps(acc, _mm256_mul_ps(_mm256_cvtepi32_ps(v), scale)) }
     }
     #[inline(always)]
-    fn store(v: __m256, out: &mut [f32; 8]) {
+    fn store(v: __m256, out: &mut [f32; 8], _: usize) {
         unsafe { _mm256_storeu_ps(out.as_mut_ptr(), v) }
     }
 }

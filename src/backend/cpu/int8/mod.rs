@@ -3,6 +3,8 @@
 //! For the types that [`super::tiles`] knows. F32, F16 and the rarer quants keep the f32 products of [`super::kernels`], exact and slower.
 
 pub mod activations;
+mod blocks256;
+mod blocks32;
 mod kernels;
 mod rows;
 #[cfg(target_arch = "x86_64")]
@@ -27,11 +29,11 @@ pub(super) unsafe fn matmul<const PORTABLE: bool>(w: &Matrix, x: &Inputs, rows: 
     // SAFETY: the same contract.
     unsafe {
         match w.ty {
-            GgmlType::Q8_0 => dispatch::<kernels::Q80, PORTABLE>(w, x.blocks32(w.n_cols), rows, out),
-            GgmlType::Q4_0 => dispatch::<kernels::Q40, PORTABLE>(w, x.blocks32(w.n_cols), rows, out),
-            GgmlType::Q4_K => dispatch::<kernels::Q4K, PORTABLE>(w, x.blocks256(w.n_cols), rows, out),
-            GgmlType::Q5_K => dispatch::<kernels::Q5K, PORTABLE>(w, x.blocks256(w.n_cols), rows, out),
-            GgmlType::Q6_K => dispatch::<kernels::Q6K, PORTABLE>(w, x.blocks256(w.n_cols), rows, out),
+            GgmlType::Q8_0 => dispatch::<blocks32::Q80, PORTABLE>(w, x.blocks32(w.n_cols), rows, out),
+            GgmlType::Q4_0 => dispatch::<blocks32::Q40, PORTABLE>(w, x.blocks32(w.n_cols), rows, out),
+            GgmlType::Q4_K => dispatch::<blocks256::Q4K, PORTABLE>(w, x.blocks256(w.n_cols), rows, out),
+            GgmlType::Q5_K => dispatch::<blocks256::Q5K, PORTABLE>(w, x.blocks256(w.n_cols), rows, out),
+            GgmlType::Q6_K => dispatch::<blocks256::Q6K, PORTABLE>(w, x.blocks256(w.n_cols), rows, out),
             ty => unreachable!("{ty} is not tiled"),
         }
     }
@@ -210,12 +212,12 @@ mod tests {
     #[test]
     fn products_are_exact_and_the_same_in_every_build() {
         let k = |b: &Block256| b.q.iter().map(|&q| b.d * q as f32).collect();
-        check::<kernels::Q4K>(GgmlType::Q4_K, blocks256, k);
-        check::<kernels::Q5K>(GgmlType::Q5_K, blocks256, k);
-        check::<kernels::Q6K>(GgmlType::Q6_K, blocks256, k);
+        check::<blocks256::Q4K>(GgmlType::Q4_K, blocks256, k);
+        check::<blocks256::Q5K>(GgmlType::Q5_K, blocks256, k);
+        check::<blocks256::Q6K>(GgmlType::Q6_K, blocks256, k);
         let k = |b: &Block32| b.q.iter().map(|&q| b.d * q as f32).collect();
-        check::<kernels::Q80>(GgmlType::Q8_0, blocks32, k);
-        check::<kernels::Q40>(GgmlType::Q4_0, blocks32, k);
+        check::<blocks32::Q80>(GgmlType::Q8_0, blocks32, k);
+        check::<blocks32::Q40>(GgmlType::Q4_0, blocks32, k);
     }
 
     /// The largest weights and activations that there are, signs alike: nothing saturates.
@@ -245,20 +247,20 @@ mod tests {
             block[2..4].fill(0);
             let expected = 63.0 * most * 127.0 * 256.0;
             match ty {
-                GgmlType::Q4_K => check_extremes::<kernels::Q4K>(ty, &block, expected, blocks256),
-                _ => check_extremes::<kernels::Q5K>(ty, &block, expected, blocks256),
+                GgmlType::Q4_K => check_extremes::<blocks256::Q4K>(ty, &block, expected, blocks256),
+                _ => check_extremes::<blocks256::Q5K>(ty, &block, expected, blocks256),
             }
         }
         for (scale, weight, quants) in [(127i8, 31.0, 0xff), (-128, 31.0, 0xff), (-128, -32.0, 0)] {
             let mut block = [quants; 210];
             block[192..208].fill(scale as u8);
             block[208..].copy_from_slice(&one);
-            check_extremes::<kernels::Q6K>(GgmlType::Q6_K, &block, scale as f32 * weight * 127.0 * 256.0, blocks256);
+            check_extremes::<blocks256::Q6K>(GgmlType::Q6_K, &block, scale as f32 * weight * 127.0 * 256.0, blocks256);
         }
         for (weight, quants) in [(7.0, 0xff), (-8.0, 0)] {
             let mut block = [quants; 18];
             block[..2].copy_from_slice(&one);
-            check_extremes::<kernels::Q40>(GgmlType::Q4_0, &block, weight * 127.0 * 32.0, blocks32);
+            check_extremes::<blocks32::Q40>(GgmlType::Q4_0, &block, weight * 127.0 * 32.0, blocks32);
         }
     }
 }

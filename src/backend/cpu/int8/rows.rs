@@ -3,8 +3,10 @@
 //! Integers are exact, whichever instruction adds them; floats are multiplied and added one by one, never fused. So a kernel
 //! written over [`Rows`] gives one result everywhere.
 
-/// Vectors with a lane, or four bytes, for each row of a tile.
+/// Vectors with a lane, or four bytes, for each row of a tile, or of a part of one: the first rows of it are part 0.
 pub(super) trait Rows {
+    /// Vectors that eight rows take: 1 or 2.
+    const PARTS: usize;
     /// An i32 of each row.
     type Int: Copy;
     /// An f32 of each row.
@@ -15,9 +17,27 @@ pub(super) trait Rows {
     type Pairs: Copy;
     /// What the sums of each row are multiplied by, a signed byte.
     type Scale: Copy;
+    /// Activations of sixteen columns.
+    type Sixteen: Copy;
+    /// Activations of four columns, for every row.
+    type Four: Copy;
 
     /// Four bytes of each row in turn.
-    fn bytes(b: &[u8; 32]) -> Self::Bytes;
+    fn bytes(b: &[u8; 32], part: usize) -> Self::Bytes;
+    /// The same, to be loaded once more: the compiler would keep what it loaded for an earlier use, more than there are registers for.
+    #[inline(always)]
+    fn anew<B>(b: &B) -> &B {
+        b
+    }
+    /// `n`, which the compiler does not know: it would write the turns of a loop one after another and keep what they share.
+    #[inline(always)]
+    fn times(n: usize) -> usize {
+        n
+    }
+    /// Sixteen activations.
+    fn sixteen(x: &[i8; 16]) -> Self::Sixteen;
+    /// Number `4 G..4 G + 4` of them.
+    fn four<const G: usize>(x: Self::Sixteen) -> Self::Four;
     /// `a & mask`, byte by byte.
     fn and(a: Self::Bytes, mask: u8) -> Self::Bytes;
     /// `a | b`.
@@ -26,15 +46,17 @@ pub(super) trait Rows {
     fn shl<const N: u32>(a: Self::Bytes) -> Self::Bytes;
     /// Pairs of bytes shifted right; mask, or bits cross into the neighbour.
     fn shr<const N: u32>(a: Self::Bytes) -> Self::Bytes;
+    /// Four activations.
+    fn four_at(x: &[i8; 4]) -> Self::Four;
     /// No products yet.
     fn no_pairs() -> Self::Pairs;
-    /// `acc + w . x`, with `w` in 0..=127. The weights of all products that go into one `acc` may add up to 129 in each byte, so that
-    /// no sum leaves an i16.
-    fn dot(acc: Self::Pairs, w: Self::Bytes, x: &[i8; 4]) -> Self::Pairs;
+    /// `acc + w . x`, with `w` in 0..=127. The weights of all products that go into one `acc` may add up to 129 in each byte,
+    /// so that no sum leaves an i16.
+    fn dot(acc: Self::Pairs, w: Self::Bytes, x: Self::Four) -> Self::Pairs;
     /// `acc + pairs * scale`.
     fn add_times(acc: Self::Int, pairs: Self::Pairs, scale: Self::Scale) -> Self::Int;
     /// `acc + w . x`, with `w` signed.
-    fn dot_signed(acc: Self::Int, w: Self::Bytes, x: &[i8; 4]) -> Self::Int;
+    fn dot_signed(acc: Self::Int, w: Self::Bytes, x: Self::Four) -> Self::Int;
 
     /// The same in each row.
     fn int(v: i32) -> Self::Int;
@@ -43,14 +65,14 @@ pub(super) trait Rows {
     /// The same in each row.
     fn scale(v: i8) -> Self::Scale;
     /// Two signed bytes of each row in turn: all the first ones, all the second ones.
-    fn scales(b: &[u8; 16]) -> (Self::Scale, Self::Scale);
+    fn scales(b: &[u8; 16], part: usize) -> (Self::Scale, Self::Scale);
     /// `acc + m . s`, two signed bytes of each row in turn.
-    fn dot_pairs(acc: Self::Int, m: &[u8; 16], s: &[i16; 2]) -> Self::Int;
+    fn dot_pairs(acc: Self::Int, m: &[u8; 16], part: usize, s: &[i16; 2]) -> Self::Int;
 
     /// The same in each row.
     fn float(v: f32) -> Self::Float;
     /// An f16 of each row, exact.
-    fn halves(b: &[u8; 16]) -> Self::Float;
+    fn halves(b: &[u8; 16], part: usize) -> Self::Float;
     /// `a * b`.
     fn mul(a: Self::Float, b: Self::Float) -> Self::Float;
     /// `acc + v * scale`.
@@ -58,7 +80,7 @@ pub(super) trait Rows {
     /// `acc - v * scale`.
     fn sub_scaled(acc: Self::Float, v: Self::Int, scale: Self::Float) -> Self::Float;
     /// Row by row.
-    fn store(v: Self::Float, out: &mut [f32; 8]);
+    fn store(v: Self::Float, out: &mut [f32; 8], part: usize);
 }
 
 /// Plain arrays: what the others are compared with, and the fallback.
@@ -66,16 +88,27 @@ pub(super) struct Portable;
 
 #[expect(clippy::needless_range_loop, reason = "lanes")]
 impl Rows for Portable {
+    const PARTS: usize = 1;
     type Int = [i32; 8];
     type Float = [f32; 8];
     type Bytes = [u8; 32];
     /// A build that checks arithmetic notices a sum that leaves it.
     type Pairs = [[i16; 2]; 8];
     type Scale = [i32; 8];
+    type Sixteen = [i8; 16];
+    type Four = [i8; 4];
 
     #[inline(always)]
-    fn bytes(b: &[u8; 32]) -> [u8; 32] {
+    fn bytes(b: &[u8; 32], _: usize) -> [u8; 32] {
         *b
+    }
+    #[inline(always)]
+    fn sixteen(x: &[i8; 16]) -> [i8; 16] {
+        *x
+    }
+    #[inline(always)]
+    fn four<const G: usize>(x: [i8; 16]) -> [i8; 4] {
+        x.as_chunks().0[G]
     }
     #[inline(always)]
     fn and(mut a: [u8; 32], mask: u8) -> [u8; 32] {
@@ -106,11 +139,15 @@ impl Rows for Portable {
         a
     }
     #[inline(always)]
+    fn four_at(x: &[i8; 4]) -> [i8; 4] {
+        *x
+    }
+    #[inline(always)]
     fn no_pairs() -> [[i16; 2]; 8] {
         [[0; 2]; 8]
     }
     #[inline(always)]
-    fn dot(mut acc: [[i16; 2]; 8], w: [u8; 32], x: &[i8; 4]) -> [[i16; 2]; 8] {
+    fn dot(mut acc: [[i16; 2]; 8], w: [u8; 32], x: [i8; 4]) -> [[i16; 2]; 8] {
         for r in 0..8 {
             for k in 0..4 {
                 acc[r][k / 2] += w[4 * r + k] as i16 * x[k] as i16;
@@ -126,7 +163,7 @@ impl Rows for Portable {
         acc
     }
     #[inline(always)]
-    fn dot_signed(mut acc: [i32; 8], w: [u8; 32], x: &[i8; 4]) -> [i32; 8] {
+    fn dot_signed(mut acc: [i32; 8], w: [u8; 32], x: [i8; 4]) -> [i32; 8] {
         for r in 0..8 {
             for k in 0..4 {
                 acc[r] += (w[4 * r + k] as i8) as i32 * x[k] as i32;
@@ -151,7 +188,7 @@ impl Rows for Portable {
         [v as i32; 8]
     }
     #[inline(always)]
-    fn scales(b: &[u8; 16]) -> ([i32; 8], [i32; 8]) {
+    fn scales(b: &[u8; 16], _: usize) -> ([i32; 8], [i32; 8]) {
         let mut out = ([0; 8], [0; 8]);
         for r in 0..8 {
             out.0[r] = b[2 * r] as i8 as i32;
@@ -160,7 +197,7 @@ impl Rows for Portable {
         out
     }
     #[inline(always)]
-    fn dot_pairs(mut acc: [i32; 8], m: &[u8; 16], s: &[i16; 2]) -> [i32; 8] {
+    fn dot_pairs(mut acc: [i32; 8], m: &[u8; 16], _: usize, s: &[i16; 2]) -> [i32; 8] {
         for r in 0..8 {
             acc[r] += m[2 * r] as i8 as i32 * s[0] as i32 + m[2 * r + 1] as i8 as i32 * s[1] as i32;
         }
@@ -172,7 +209,7 @@ impl Rows for Portable {
         [v; 8]
     }
     #[inline(always)]
-    fn halves(b: &[u8; 16]) -> [f32; 8] {
+    fn halves(b: &[u8; 16], _: usize) -> [f32; 8] {
         let mut out = [0.0; 8];
         for r in 0..8 {
             out[r] = half::f16::from_le_bytes([b[2 * r], b[2 * r + 1]]).to_f32();
@@ -201,7 +238,7 @@ impl Rows for Portable {
         acc
     }
     #[inline(always)]
-    fn store(v: [f32; 8], out: &mut [f32; 8]) {
+    fn store(v: [f32; 8], out: &mut [f32; 8], _: usize) {
         *out = v;
     }
 }
