@@ -259,6 +259,29 @@ fn q6_sixteen<R: Rows, const T: usize, const P: usize>(
     }
 }
 
+/// One quarter of half `h`: 32 columns, two sub-blocks.
+#[inline(always)]
+fn q6_quarter<R: Rows, const T: usize, const P: usize>(
+    tile: &Q6K,
+    h: usize,
+    quarter: usize,
+    xs: &[&Block256; T],
+    sums: &mut [[R::Int; P]; T],
+) {
+    let turns = if T == 1 { R::times(2) } else { 2 };
+    let both = scales::<R, P>(&tile.scales[4 * h + quarter]);
+    for (i, scale) in both.into_iter().enumerate().take(turns) {
+        let qs = R::anew(&tile.qs[h]);
+        let w = std::array::from_fn(|g| {
+            std::array::from_fn(|v| match quarter {
+                3 => q6_last::<R>(qs, 4 * i + g, v),
+                _ => R::and(R::bytes(&qs[quarter][4 * i + g], v), 0x3f),
+            })
+        });
+        q6_sixteen::<R, T, P>(sums, w, scale, |t| sixteen::<R, 256>(&xs[t].q, 8 * h + 2 * quarter + i));
+    }
+}
+
 impl Format for Q6K {
     type Tile = Q6K;
     type Acts = Block256;
@@ -275,16 +298,15 @@ impl Format for Q6K {
             }
         }
         for h in 0..2 {
-            for quarter in 0..4 {
-                for (i, scale) in scales::<R, P>(&tile.scales[4 * h + quarter]).into_iter().enumerate() {
-                    let qs = R::anew(&tile.qs[h]);
-                    let w = std::array::from_fn(|g| {
-                        std::array::from_fn(|v| match quarter {
-                            3 => q6_last::<R>(qs, 4 * i + g, v),
-                            _ => R::and(R::bytes(&qs[quarter][4 * i + g], v), 0x3f),
-                        })
-                    });
-                    q6_sixteen::<R, T, P>(&mut sums, w, scale, |t| sixteen::<R, 256>(&xs[t].q, 8 * h + 2 * quarter + i));
+            if T == 1 {
+                // Written out: which bits to take costs as much as taking them.
+                q6_quarter::<R, T, P>(tile, h, 0, xs, &mut sums);
+                q6_quarter::<R, T, P>(tile, h, 1, xs, &mut sums);
+                q6_quarter::<R, T, P>(tile, h, 2, xs, &mut sums);
+                q6_quarter::<R, T, P>(tile, h, 3, xs, &mut sums);
+            } else {
+                for quarter in 0..4 {
+                    q6_quarter::<R, T, P>(tile, h, quarter, xs, &mut sums);
                 }
             }
         }
