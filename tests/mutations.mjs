@@ -240,14 +240,14 @@ const int8 = [
   { name: "int8: high nibbles are the low ones", file: "kernels.rs", from: "if NIBBLE == 0 { bytes } else { R::shr::<4>(bytes) }", to: "bytes" },
   { name: "int8: the last token of four twice", file: "kernels.rs", from: "first + t + k", to: "first + t + k.min(T.max(2) - 2)" },
   { name: "int8 q4_k: one token's nibbles in one sum", file: K_QUANTS, from: "R::dot(pairs[1][v], nibbles::<R, 1>(bytes), x[1])", to: "R::dot(pairs[0][v], nibbles::<R, 1>(bytes), x[1])" },
-  { name: "int8 q4_k: activations of the other sub-block", file: K_QUANTS, from: "16 * p + 8 * nibble + g", to: "16 * p + 8 * (1 - nibble) + g" },
+  { name: "int8 q4_k: activations of the other sub-block", file: K_QUANTS, from: "8 * j + 2 * i + g", to: "8 * (j ^ 1) + 2 * i + g" },
   { name: "int8 q5_k: fifth bit forgotten", file: K_QUANTS, from: "R::or(low, fifth::<R, J>(&tile.qh[4 * i + g], v))", to: "low" },
   { name: "int8 q6_k: no offset", file: K_QUANTS, from: "R::int(-32)", to: "R::int(0)" },
   { name: "int8 q6_k: the last quarter's bits backwards", file: K_QUANTS, from: "R::or(R::shr::<2>(R::or(R::shr::<2>(a), b)), c)", to: "R::or(R::shr::<2>(R::or(R::shr::<2>(c), b)), a)" },
   { name: "int8 q6_k: scale of another quarter", file: K_QUANTS, from: "tile.scales[4 * h + quarter]", to: "tile.scales[4 * h + 3 - quarter]" },
   { name: "int8 q6_k: offset of the wrong sixteen", file: K_QUANTS, after: "tile.scales.iter().zip(", from: "xs[t].sums16", to: "{ let mut sums = xs[t].sums16; sums.reverse(); sums }" },
   { name: "int8 q8_0: unsigned", file: BLOCKS32, from: "R::dot_signed(dot, w[1], R::four::<1>(x))", to: "R::dot_signed(dot, R::and(w[1], 0x7f), R::four::<1>(x))" },
-  { name: "int8 q4_0: nibbles swapped", file: BLOCKS32, from: "sixteen::<R, 32>(&xs[t].q, 0)", to: "sixteen::<R, 32>(&xs[t].q, 1)" },
+  { name: "int8 q4_0: nibbles swapped", file: BLOCKS32, from: "[&x[0][NIBBLE]; T]", to: "[&x[0][1 - NIBBLE]; T]" },
 ].map((mutant) => ({ ...mutant, file: INT8 + mutant.file }));
 const tiles = [
   { name: "tiles: the last quarter's bits one place off", file: TILES, test: "tiles", from: "q[3][i] >> (2 * quarter)", to: "q[3][i] >> quarter" },

@@ -26,6 +26,10 @@ impl Rows for Avx2 {
         unsafe { _mm256_loadu_si256(b.as_ptr().cast()) }
     }
     #[inline(always)]
+    fn no_bytes() -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
     fn sixteen(x: &[i8; 16]) -> __m256i {
         unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())) }
     }

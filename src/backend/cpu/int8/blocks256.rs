@@ -3,7 +3,7 @@
 #![expect(clippy::needless_range_loop, reason = "one index runs through weights, scales and tokens")]
 
 use super::activations::Block256;
-use super::kernels::{Format, add_times, dots4, dots16, nibbles, scales, sixteen};
+use super::kernels::{Format, add_times, dots4, dots16, nibbles, scales};
 use super::rows::Rows;
 
 /// Q4_K.
@@ -61,6 +61,16 @@ fn scales_mins(packed: &[[u8; 16]; 6]) -> ([[u8; 16]; 4], [[u8; 16]; 4]) {
     (scales, mins)
 }
 
+/// The `i`-th sixteen columns of each token.
+#[inline(always)]
+fn sixteen<'a, const T: usize>(xs: &[&'a Block256; T], i: usize) -> [&'a [i8; 16]; T] {
+    let mut x = [&xs[0].q.as_chunks().0[i]; T];
+    for t in 1..T {
+        x[t] = &xs[t].q.as_chunks().0[i];
+    }
+    x
+}
+
 /// Adds `d x.d sum - dmin x.d (mins . sums of x)` of a block.
 #[inline(always)]
 fn add_affine<R: Rows, const T: usize, const P: usize>(
@@ -107,11 +117,12 @@ fn q4_pair<R: Rows, const T: usize, const P: usize>(
         // A byte is loaded once for its two nibbles.
         let mut pairs = [[R::no_pairs(); P]; 2];
         for (i, qs) in tile.qs[p].as_chunks::<4>().0.iter().enumerate().take(R::times(2)) {
-            let x = [0, 2].map(|nibble| sixteen::<R, 256>(&xs[0].q, 4 * p + nibble + i));
-            nibbles4::<R, P>(&mut pairs, &qs[0], x.map(R::four::<0>));
-            nibbles4::<R, P>(&mut pairs, &qs[1], x.map(R::four::<1>));
-            nibbles4::<R, P>(&mut pairs, &qs[2], x.map(R::four::<2>));
-            nibbles4::<R, P>(&mut pairs, &qs[3], x.map(R::four::<3>));
+            let x = &xs[0].q.as_chunks().0[4 * p + i..];
+            let (low, high) = (R::sixteen(&x[0]), R::sixteen(&x[2]));
+            nibbles4::<R, P>(&mut pairs, &qs[0], [R::four::<0>(low), R::four::<0>(high)]);
+            nibbles4::<R, P>(&mut pairs, &qs[1], [R::four::<1>(low), R::four::<1>(high)]);
+            nibbles4::<R, P>(&mut pairs, &qs[2], [R::four::<2>(low), R::four::<2>(high)]);
+            nibbles4::<R, P>(&mut pairs, &qs[3], [R::four::<3>(low), R::four::<3>(high)]);
         }
         for (pairs, scale) in pairs.into_iter().zip(scales) {
             add_times::<R, 1, P>(sums.first_chunk_mut().expect("one token"), &[pairs], scale);
@@ -119,25 +130,28 @@ fn q4_pair<R: Rows, const T: usize, const P: usize>(
         return;
     }
     let [low, high] = scales;
-    let x = |nibble: usize| move |t: usize, g: usize| R::four_at(&xs[t].q.as_chunks().0[16 * p + 8 * nibble + g]);
-    q4_sub_block::<R, T, P, 0>(&tile.qs[p], low, x(0), sums);
-    q4_sub_block::<R, T, P, 1>(&tile.qs[p], high, x(1), sums);
+    q4_sub_block::<R, T, P, 0>(&tile.qs[p], low, xs, 2 * p, sums);
+    q4_sub_block::<R, T, P, 1>(&tile.qs[p], high, xs, 2 * p + 1, sums);
 }
 
-/// One sub-block, for several tokens.
+/// Sub-block `j`, for several tokens.
 #[inline(always)]
 fn q4_sub_block<R: Rows, const T: usize, const P: usize, const NIBBLE: usize>(
     qs: &[[u8; 32]; 8],
     scale: [R::Scale; P],
-    x: impl Fn(usize, usize) -> R::Four,
+    xs: &[&Block256; T],
+    j: usize,
     sums: &mut [[R::Int; P]; T],
 ) {
     let mut pairs = [[R::no_pairs(); P]; T];
     for (i, qs) in qs.as_chunks::<2>().0.iter().enumerate().take(R::times(4)) {
         for (g, qs) in qs.iter().enumerate() {
-            let w = std::array::from_fn(|v| nibbles::<R, NIBBLE>(R::bytes(qs, v)));
+            let mut w = [R::no_bytes(); P];
+            for v in 0..P {
+                w[v] = nibbles::<R, NIBBLE>(R::bytes(qs, v));
+            }
             for t in 0..T {
-                dots4::<R, P>(&mut pairs[t], w, x(t, 2 * i + g));
+                dots4::<R, P>(&mut pairs[t], w, R::four_at(&xs[t].q.as_chunks().0[8 * j + 2 * i + g]));
             }
         }
     }
@@ -186,18 +200,19 @@ fn q5_sub_block<R: Rows, const T: usize, const P: usize, const J: usize>(
     for i in 0..2 {
         // With five bits a byte's weights may add up to 124 in sixteen columns.
         let (mut pairs, tile) = ([[R::no_pairs(); P]; T], R::anew(tile));
-        let w = std::array::from_fn(|g| {
-            std::array::from_fn(|v| {
+        let mut w = [[R::no_bytes(); P]; 4];
+        for g in 0..4 {
+            for v in 0..P {
                 let bytes = R::bytes(&tile.qs[J / 2][4 * i + g], v);
                 let low = if J.is_multiple_of(2) {
                     nibbles::<R, 0>(bytes)
                 } else {
                     nibbles::<R, 1>(bytes)
                 };
-                R::or(low, fifth::<R, J>(&tile.qh[4 * i + g], v))
-            })
-        });
-        dots16::<R, T, P>(&mut pairs, w, |t| sixteen::<R, 256>(&xs[t].q, 2 * J + i));
+                w[g][v] = R::or(low, fifth::<R, J>(&tile.qh[4 * i + g], v));
+            }
+        }
+        dots16::<R, T, P>(&mut pairs, w, sixteen(xs, 2 * J + i));
         add_times::<R, T, P>(sums, &pairs, scale);
     }
 }
@@ -234,7 +249,8 @@ impl Format for Q5K {
 /// The last quarter's weights, of which three bytes hold two bits each.
 #[inline(always)]
 fn q6_last<R: Rows>(qs: &[[[u8; 32]; 8]; 3], g: usize, v: usize) -> R::Bytes {
-    let [a, b, c] = qs.each_ref().map(|quarter| R::and(R::bytes(&quarter[g], v), 0xc0));
+    let (a, b, c) = (R::bytes(&qs[0][g], v), R::bytes(&qs[1][g], v), R::bytes(&qs[2][g], v));
+    let (a, b, c) = (R::and(a, 0xc0), R::and(b, 0xc0), R::and(c, 0xc0));
     R::shr::<2>(R::or(R::shr::<2>(R::or(R::shr::<2>(a), b)), c))
 }
 
@@ -244,10 +260,10 @@ fn q6_sixteen<R: Rows, const T: usize, const P: usize>(
     sums: &mut [[R::Int; P]; T],
     w: [[R::Bytes; P]; 4],
     scale: [R::Scale; P],
-    x: impl Fn(usize) -> R::Sixteen,
+    x: [&[i8; 16]; T],
 ) {
     for t in 0..T {
-        let (x, sums) = (x(t), std::array::from_mut(&mut sums[t]));
+        let (x, sums) = (R::sixteen(x[t]), std::array::from_mut(&mut sums[t]));
         let mut pairs = [R::no_pairs(); P];
         dots4::<R, P>(&mut pairs, w[0], R::four::<0>(x));
         dots4::<R, P>(&mut pairs, w[1], R::four::<1>(x));
@@ -272,13 +288,16 @@ fn q6_quarter<R: Rows, const T: usize, const P: usize>(
     let both = scales::<R, P>(&tile.scales[4 * h + quarter]);
     for (i, scale) in both.into_iter().enumerate().take(turns) {
         let qs = R::anew(&tile.qs[h]);
-        let w = std::array::from_fn(|g| {
-            std::array::from_fn(|v| match quarter {
-                3 => q6_last::<R>(qs, 4 * i + g, v),
-                _ => R::and(R::bytes(&qs[quarter][4 * i + g], v), 0x3f),
-            })
-        });
-        q6_sixteen::<R, T, P>(sums, w, scale, |t| sixteen::<R, 256>(&xs[t].q, 8 * h + 2 * quarter + i));
+        let mut w = [[R::no_bytes(); P]; 4];
+        for g in 0..4 {
+            for v in 0..P {
+                w[g][v] = match quarter {
+                    3 => q6_last::<R>(qs, 4 * i + g, v),
+                    _ => R::and(R::bytes(&qs[quarter][4 * i + g], v), 0x3f),
+                };
+            }
+        }
+        q6_sixteen::<R, T, P>(sums, w, scale, sixteen(xs, 8 * h + 2 * quarter + i));
     }
 }
 

@@ -3,7 +3,7 @@
 #![expect(clippy::needless_range_loop, reason = "one index runs through weights, scales and tokens")]
 
 use super::activations::Block32;
-use super::kernels::{Format, dots16, nibbles, sixteen};
+use super::kernels::{Format, dots16, nibbles};
 use super::rows::Rows;
 
 /// Q8_0.
@@ -34,9 +34,12 @@ impl Format for Q80 {
         let mut dots = [[R::int(0); P]; T];
         for (i, qs) in tile.qs.as_chunks::<4>().0.iter().enumerate() {
             for v in 0..P {
-                let w = qs.each_ref().map(|qs| R::bytes(qs, v));
+                let mut w = [R::no_bytes(); 4];
+                for g in 0..4 {
+                    w[g] = R::bytes(&qs[g], v);
+                }
                 for t in 0..T {
-                    let x = sixteen::<R, 32>(&xs[t].q, i);
+                    let x = R::sixteen(&xs[t].q.as_chunks().0[i]);
                     let mut dot = dots[t][v];
                     dot = R::dot_signed(dot, w[0], R::four::<0>(x));
                     dot = R::dot_signed(dot, w[1], R::four::<1>(x));
@@ -54,6 +57,26 @@ impl Format for Q80 {
     }
 }
 
+/// Sixteen columns of Q4_0.
+#[inline(always)]
+fn q4_half<R: Rows, const T: usize, const P: usize, const NIBBLE: usize>(
+    qs: &[[u8; 32]; 4],
+    x: [&[[i8; 16]]; T],
+    pairs: &mut [[R::Pairs; P]; T],
+) {
+    let mut w = [[R::no_bytes(); P]; 4];
+    for g in 0..4 {
+        for v in 0..P {
+            w[g][v] = nibbles::<R, NIBBLE>(R::bytes(&qs[g], v));
+        }
+    }
+    let mut sixteen = [&x[0][NIBBLE]; T];
+    for t in 1..T {
+        sixteen[t] = &x[t][NIBBLE];
+    }
+    dots16::<R, T, P>(pairs, w, sixteen);
+}
+
 impl Format for Q40 {
     type Tile = Q40;
     type Acts = Block32;
@@ -61,14 +84,12 @@ impl Format for Q40 {
     #[inline(always)]
     fn block<R: Rows, const T: usize, const P: usize>(tile: &Q40, xs: &[&Block32; T], acc: &mut [[R::Float; P]; T]) {
         let mut pairs = [[R::no_pairs(); P]; T];
-        let low = tile
-            .qs
-            .each_ref()
-            .map(|qs| std::array::from_fn(|v| nibbles::<R, 0>(R::bytes(qs, v))));
-        dots16::<R, T, P>(&mut pairs, low, |t| sixteen::<R, 32>(&xs[t].q, 0));
-        let qs = R::anew(&tile.qs).each_ref();
-        let high = qs.map(|qs| std::array::from_fn(|v| nibbles::<R, 1>(R::bytes(qs, v))));
-        dots16::<R, T, P>(&mut pairs, high, |t| sixteen::<R, 32>(&xs[t].q, 1));
+        let mut x = [xs[0].q.as_chunks().0; T];
+        for t in 1..T {
+            x[t] = xs[t].q.as_chunks().0;
+        }
+        q4_half::<R, T, P, 0>(&tile.qs, x, &mut pairs);
+        q4_half::<R, T, P, 1>(R::anew(&tile.qs), x, &mut pairs);
         for v in 0..P {
             let d = R::halves(&tile.d, v);
             for t in 0..T {

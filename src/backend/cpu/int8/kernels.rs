@@ -31,10 +31,10 @@ pub(super) fn dots4<R: Rows, const P: usize>(pairs: &mut [R::Pairs; P], w: [R::B
 pub(super) fn dots16<R: Rows, const T: usize, const P: usize>(
     pairs: &mut [[R::Pairs; P]; T],
     w: [[R::Bytes; P]; 4],
-    x: impl Fn(usize) -> R::Sixteen,
+    x: [&[i8; 16]; T],
 ) {
     for t in 0..T {
-        let x = x(t);
+        let x = R::sixteen(x[t]);
         dots4::<R, P>(&mut pairs[t], w[0], R::four::<0>(x));
         dots4::<R, P>(&mut pairs[t], w[1], R::four::<1>(x));
         dots4::<R, P>(&mut pairs[t], w[2], R::four::<2>(x));
@@ -59,14 +59,11 @@ pub(super) fn add_times<R: Rows, const T: usize, const P: usize>(
 /// The two scales of each row of each part.
 #[inline(always)]
 pub(super) fn scales<R: Rows, const P: usize>(b: &[u8; 16]) -> [[R::Scale; P]; 2] {
-    let both: [_; P] = std::array::from_fn(|v| R::scales(b, v));
-    [both.map(|(first, _)| first), both.map(|(_, second)| second)]
-}
-
-/// The `i`-th sixteen columns.
-#[inline(always)]
-pub(super) fn sixteen<R: Rows, const N: usize>(q: &[i8; N], i: usize) -> R::Sixteen {
-    R::sixteen(&q.as_chunks().0[i])
+    let mut both = [[R::scale(0); P]; 2];
+    for v in 0..P {
+        (both[0][v], both[1][v]) = R::scales(b, v);
+    }
+    both
 }
 
 /// The low nibbles (0) or the high ones of the bytes of each row.
@@ -80,7 +77,11 @@ pub(super) fn nibbles<R: Rows, const NIBBLE: usize>(bytes: R::Bytes) -> R::Bytes
 fn tile_in_parts<R: Rows, F: Format, const T: usize, const P: usize>(tile: &[F::Tile], xs: &[&[F::Acts]; T]) -> [[f32; 8]; T] {
     let mut acc = [[R::float(0.0); P]; T];
     for (b, block) in tile.iter().enumerate() {
-        F::block::<R, T, P>(block, &std::array::from_fn(|t| &xs[t][b]), &mut acc);
+        let mut blocks = [&xs[0][b]; T];
+        for t in 1..T {
+            blocks[t] = &xs[t][b];
+        }
+        F::block::<R, T, P>(block, &blocks, &mut acc);
     }
     let mut out = [[0.0; 8]; T];
     for t in 0..T {

@@ -24,7 +24,10 @@ pub(super) trait Rows {
 
     /// Four bytes of each row in turn.
     fn bytes(b: &[u8; 32], part: usize) -> Self::Bytes;
-    /// The same, to be loaded once more: the compiler would keep what it loaded for an earlier use, more than there are registers for.
+    /// Zeros, to be replaced. Weights are filled in by loops: a closure has not the instructions of the function that it stands in, and every
+    /// vector would pass through memory.
+    fn no_bytes() -> Self::Bytes;
+    /// `b`, to be loaded once more: the compiler would keep what it loaded for an earlier use, more than there are registers for.
     #[inline(always)]
     fn anew<B>(b: &B) -> &B {
         b
@@ -101,6 +104,10 @@ impl Rows for Portable {
     #[inline(always)]
     fn bytes(b: &[u8; 32], _: usize) -> [u8; 32] {
         *b
+    }
+    #[inline(always)]
+    fn no_bytes() -> [u8; 32] {
+        [0; 32]
     }
     #[inline(always)]
     fn sixteen(x: &[i8; 16]) -> [i8; 16] {

@@ -92,6 +92,10 @@ impl<const SHORT: bool> Rows for Simd128<SHORT> {
         unsafe { v128_load(half(b, part)) }
     }
     #[inline(always)]
+    fn no_bytes() -> v128 {
+        i32x4_splat(0)
+    }
+    #[inline(always)]
     fn anew<B>(b: &B) -> &B {
         std::hint::black_box(b)
     }
