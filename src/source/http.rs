@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortController, ReadableStreamDefaultReader, ReferrerPolicy, Request, RequestCache, RequestInit, Response};
+use web_sys::{AbortController, ReferrerPolicy, Request, RequestCache, RequestInit, Response};
 
 use super::{
+    buffers::{Reader, WebBytes},
     download::{
         answer::Headers,
         patience,
@@ -15,7 +15,6 @@ use super::{
     },
     tasks::spawn,
     web::{describe, scope},
-    world::WebBytes,
 };
 
 /// A request or a body under way: whoever loses interest drops it, and the transfer ends.
@@ -36,7 +35,7 @@ impl Drop for Transfer {
 pub(super) struct WebBody {
     transfer: Transfer,
     /// `None`: there is no body at all.
-    reader: Option<ReadableStreamDefaultReader>,
+    reader: Option<Reader>,
 }
 
 /// Asks for `url`, or for some bytes of it, and waits for the headers.
@@ -87,7 +86,7 @@ pub(super) async fn get(url: String, range: Option<Range<u64>>, strong_etag: Opt
         },
         body: WebBody {
             transfer,
-            reader: response.body().map(|body| body.get_reader().unchecked_into()),
+            reader: response.body().map(|body| Reader::of(&body)),
         },
     })
 }
@@ -100,18 +99,9 @@ impl Body for WebBody {
             self.transfer.over = true;
             return Ok(None);
         };
-        let result = JsFuture::from(reader.read()).await.map_err(|e| {
-            self.transfer.over = true;
-            Broken(describe(&e))
-        })?;
-        if Reflect::get(&result, &"done".into()).is_ok_and(|done| done.is_truthy()) {
-            self.transfer.over = true;
-            return Ok(None);
-        }
-        let piece: Uint8Array = Reflect::get(&result, &"value".into())
-            .unwrap_or(JsValue::UNDEFINED)
-            .unchecked_into();
-        Ok(Some(WebBytes(piece)))
+        let piece = reader.next().await;
+        self.transfer.over = !matches!(piece, Ok(Some(_)));
+        piece.map_err(|e| Broken(describe(&e)))
     }
 }
 
@@ -120,7 +110,7 @@ impl Drop for WebBody {
         if let (Some(reader), false) = (&self.reader, self.transfer.over) {
             let cancelled = reader.cancel();
             spawn(async move {
-                let _ = JsFuture::from(cancelled).await; // a body that broke meanwhile says so here: of no interest
+                let _ = cancelled.await; // a body that broke meanwhile says so here: of no interest
             });
         }
     }

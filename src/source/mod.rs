@@ -2,12 +2,14 @@
 //!
 //! [`download`] gets a file from network and store at once; [`manifest`] is what is written down about a stored one, [`digest`] how its bytes are
 //! known again, [`progress`] rates and times. All of that is pure. The rest is [`file`] for native programs, and for the web `http` (fetch), `store`
-//! (IndexedDB), `tabs` (locks and word from other tabs), `world` (those put together), `blob` (a picked file), `web`, which chooses among them, and `stored`: what the store alone can tell.
+//! (IndexedDB), `tabs` (locks and word from other tabs), `world` (those put together), `blob` (a picked file), `buffers` (the memory that all of it passes through), `web`, which chooses among them, and `stored`: what the store alone can tell.
 //!
 //! Bytes are handed on as they arrive and are never gathered: a two-gigabyte model passes through a few chunks of memory.
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) mod blob;
+mod blob;
+#[cfg(target_arch = "wasm32")]
+mod buffers;
 pub mod digest;
 pub mod download;
 #[cfg(not(target_arch = "wasm32"))]

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use js_sys::{Array, ArrayBuffer, Promise, Uint8Array};
+use js_sys::{Array, Promise};
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
@@ -19,10 +19,11 @@ use web_sys::{
 };
 
 use super::{
+    blob,
+    buffers::WebBytes,
     download::world::Shelf,
     manifest::{Manifest, SCHEMA},
     web::{describe, scope},
-    world::WebBytes,
 };
 use crate::{Error, Result};
 
@@ -138,13 +139,12 @@ impl Shelf for Store {
                 what: format!("chunk {index} is not there"),
             };
             let blob: Blob = request?.await?.dyn_into().map_err(absent)?;
-            let buffer = JsFuture::from(blob.array_buffer()).await.map_err(failed)?;
-            Ok(WebBytes(Uint8Array::new(&buffer.unchecked_into::<ArrayBuffer>())))
+            blob::read(&blob).await.map_err(failed)
         }
     }
 
     fn put(&self, index: u32, bytes: &WebBytes, manifest: &Manifest) -> impl Future<Output = Result<()>> + use<> {
-        let blob = Blob::new_with_u8_array_sequence(&Array::of1(&bytes.0)).map_err(failed);
+        let blob = Blob::new_with_u8_array_sequence(&Array::of1(bytes.array())).map_err(failed);
         begun(blob.and_then(|blob| self.written(Some((index, &blob)), manifest)))
     }
 

@@ -1,14 +1,16 @@
 //! What can be asked of the store alone: which models are there, and bringing them in and out.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
 
+use futures_util::StreamExt;
 use js_sys::Array;
 use wasm_bindgen::JsValue;
 use web_sys::{AbortSignal, Blob};
 
 use super::{
     Beginning,
-    blob::{BlobReader, slices},
+    blob::pieces,
+    buffers::free_idle,
     digest::{Digest, Hasher},
     download::world::{Bytes, Shelf, World},
     manifest::{CHUNK_BYTES, Manifest, ModelId, part_of},
@@ -16,7 +18,7 @@ use super::{
     store::Store,
     tabs::Tabs,
     web::{describe, head_of, now_ms, unreadable},
-    world::{WebBytes, WebWorld},
+    world::WebWorld,
 };
 use crate::{Error, Result};
 
@@ -195,15 +197,15 @@ pub(crate) async fn import<B: Beginning>(
     manifest.name = import.name.clone();
     manifest.length = Some(total);
     manifest.group = part_of(&import.url).filter(|&(_, count)| count > 1).map(|(first, _)| first);
-    let stored = keep(file, &store, &world, &mut manifest, signal, report)
-        .await
-        .and_then(|sha256| match import.sha256 {
-            Some(wanted) if wanted != sha256 => Err(Error::DigestMismatch {
-                url: import.url.clone(),
-                what: format!("its SHA-256 is {sha256}, it should be {wanted}"),
-            }),
-            wanted => Ok((sha256, wanted.is_some())),
-        });
+    let stored = keep(file, &store, &world, &mut manifest, signal, report).await;
+    free_idle();
+    let stored = stored.and_then(|sha256| match import.sha256 {
+        Some(wanted) if wanted != sha256 => Err(Error::DigestMismatch {
+            url: import.url.clone(),
+            what: format!("its SHA-256 is {sha256}, it should be {wanted}"),
+        }),
+        wanted => Ok((sha256, wanted.is_some())),
+    });
     let (sha256, published) = match stored {
         Ok(stored) => stored,
         Err(e) => {
@@ -232,21 +234,20 @@ async fn keep(
     let mut hasher = Hasher::default();
     let mut meter = Meter::new(now_ms());
     let mut loaded = 0;
-    let mut reader = BlobReader::new(slices(file.clone(), CHUNK_BYTES));
+    let mut chunks = pin!(pieces(file, CHUNK_BYTES));
     let mut index = 0;
-    while let Some(bytes) = reader.next().await.map_err(|e| unreadable(file, &e))? {
+    while let Some(bytes) = chunks.next().await {
+        let bytes = bytes.map_err(|e| unreadable(file, &e))?;
         if signal.aborted() {
             return Err(Error::Aborted);
         }
-        let bytes = WebBytes(bytes);
         let digest = world.digest(&bytes).await;
         manifest.set_hash(index as usize, digest);
         let put = store.put(index, &bytes, manifest);
-        hasher.update(&bytes.0.to_vec());
+        hasher.update(&bytes.array().to_vec());
         put.await?;
         loaded += bytes.len() as u64;
         meter.add(bytes.len() as u64, now_ms());
-        bytes.release();
         index += 1;
         report(Progress {
             bytes_per_second: meter.rate(),

@@ -1,12 +1,15 @@
 //! The web's sources put together: files from network and store, or picked ones.
 
-use js_sys::{Array, Uint8Array};
+use std::pin::pin;
+
+use futures_util::StreamExt;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{AbortSignal, Blob, MessageChannel, MessagePort, WorkerGlobalScope};
+use web_sys::{AbortSignal, Blob, WorkerGlobalScope};
 
 use super::{
     Beginning, Sink,
-    blob::{BlobReader, slices},
+    blob::pieces,
+    buffers::free_idle,
     download::{
         self, Outcome, Spec, not_kept,
         world::{Bytes, Shelf},
@@ -20,7 +23,7 @@ use super::{
 use crate::{Error, Result};
 
 /// Bytes that are handed to a sink in one go: what passes through the wasm heap.
-const PIECE_BYTES: u32 = 4 << 20;
+const PIECE_BYTES: usize = 4 << 20;
 
 /// Bytes that are asked for at once where only a header is wanted.
 const HEAD_BYTES: u64 = 1 << 20;
@@ -71,26 +74,6 @@ pub(crate) fn describe(e: &JsValue) -> String {
             None => format!("{e:?}"),
         },
     }
-}
-
-thread_local! {
-    /// A port that leads nowhere: what is posted there is gone.
-    static NOWHERE: Option<MessagePort> = MessageChannel::new().ok().map(|channel| {
-        channel.port1().close();
-        channel.port1()
-    });
-}
-
-/// Gives the memory of an array's buffer back at once. A model passes through buffers of a few megabytes, and a collector lets gigabytes
-/// pile up before it comes. `ArrayBuffer.transfer` would not do: Chromium's own object for the buffer keeps the memory, and the collector
-/// is no longer told of it.
-pub(super) fn release(bytes: &Uint8Array) {
-    let buffer = bytes.buffer();
-    NOWHERE.with(|port| {
-        if let Some(port) = port {
-            let _ = port.post_message_with_transferable(&JsValue::NULL, &Array::of1(&buffer));
-        }
-    });
 }
 
 /// The store, or why there is none.
@@ -164,8 +147,8 @@ impl Reading<'_> {
                 let Ok(bytes) = store.read(id.as_str(), index).await else {
                     break;
                 };
-                let read = sink.push(0, &bytes.0.to_vec());
-                bytes.release();
+                let read = sink.push(0, &bytes.array().to_vec());
+                drop(bytes);
                 if let Some(head) = sink.head.take() {
                     return Ok(head);
                 }
@@ -195,6 +178,12 @@ impl Reading<'_> {
     /// Whatever the network, the files or the sink say; see [`download::receive`]. That a model cannot be *stored* is no error: it is told in
     /// [`Progress`] and [`Outcome`].
     pub(crate) async fn read(&self, specs: &[Spec], report: &mut dyn FnMut(Progress), sink: &mut dyn Sink) -> Result<Outcome> {
+        let read = self.read_parts(specs, report, sink).await;
+        free_idle();
+        read
+    }
+
+    async fn read_parts(&self, specs: &[Spec], report: &mut dyn FnMut(Progress), sink: &mut dyn Sink) -> Result<Outcome> {
         if let Origin::Files(files) = self.origin {
             return read_files(files, self.signal, report, sink).await;
         }
@@ -274,9 +263,10 @@ impl<B: Beginning> Sink for HeadSink<B> {
 /// The beginning of a picked file.
 pub(super) async fn head_of<B: Beginning>(file: &Blob) -> Result<B::Found> {
     let mut reader = B::of(Some(file.size() as u64));
-    let mut blobs = BlobReader::new(slices(file.clone(), HEAD_BYTES));
-    while let Some(bytes) = blobs.next().await.map_err(|e| unreadable(file, &e))? {
-        if let Some(head) = reader.push(&bytes.to_vec())? {
+    let mut pieces = pin!(pieces(file, HEAD_BYTES));
+    while let Some(bytes) = pieces.next().await {
+        let bytes = bytes.map_err(|e| unreadable(file, &e))?;
+        if let Some(head) = reader.push(&bytes.array().to_vec())? {
             return Ok(head);
         }
     }
@@ -307,21 +297,21 @@ async fn read_files(
     for file in files {
         sink.begin(Some(file.size() as u64))?;
         let mut offset = 0;
-        let mut reader = BlobReader::new(slices(file.clone(), CHUNK_BYTES));
-        while let Some(bytes) = reader.next().await.map_err(|e| unreadable(file, &e))? {
-            for start in (0..bytes.length()).step_by(PIECE_BYTES as usize) {
+        let mut chunks = pin!(pieces(file, CHUNK_BYTES));
+        while let Some(bytes) = chunks.next().await {
+            let bytes = bytes.map_err(|e| unreadable(file, &e))?;
+            for start in (0..bytes.len()).step_by(PIECE_BYTES) {
                 if signal.aborted() {
                     return Err(Error::Aborted);
                 }
-                let end = bytes.length().min(start + PIECE_BYTES);
-                scratch.resize((end - start) as usize, 0);
-                bytes.subarray(start, end).copy_to(&mut scratch);
+                let end = bytes.len().min(start + PIECE_BYTES);
+                scratch.resize(end - start, 0);
+                bytes.copy_to(start, &mut scratch);
                 sink.push(offset, &scratch)?;
-                offset += u64::from(end - start);
+                offset += (end - start) as u64;
             }
-            loaded += u64::from(bytes.length());
-            meter.add(u64::from(bytes.length()), now_ms());
-            release(&bytes);
+            loaded += bytes.len() as u64;
+            meter.add(bytes.len() as u64, now_ms());
             report(Progress {
                 bytes_per_second: meter.rate(),
                 seconds_left: meter.seconds_left(total - loaded),

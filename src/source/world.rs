@@ -9,64 +9,20 @@ use std::{
 };
 
 use futures_channel::oneshot;
-use js_sys::{Array, ArrayBuffer, Function, Reflect, Uint8Array};
+use js_sys::{ArrayBuffer, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, EventTarget};
 
 use super::{
+    buffers::WebBytes,
     digest::Digest,
-    download::world::{Answer, Broken, Bytes, Elsewhere, World},
+    download::world::{Answer, Broken, Elsewhere, World},
     http::{self, WebBody},
     tabs::{self, Lease, Tabs},
     web::{now_ms, scope},
 };
-use crate::{Error, Result};
-
-/// Bytes in an array of JavaScript's, outside of the engine's memory.
-pub(crate) struct WebBytes(pub(super) Uint8Array);
-
-impl Bytes for WebBytes {
-    fn zeroed(len: usize) -> Result<Self> {
-        // Its constructor throws where there is no memory.
-        let constructor: Function = Reflect::get(&js_sys::global(), &"Uint8Array".into())
-            .expect("every JavaScript has it")
-            .unchecked_into();
-        match Reflect::construct(&constructor, &Array::of1(&(len as f64).into())) {
-            Ok(array) => Ok(Self(array.unchecked_into())),
-            Err(_) => Err(Error::OutOfMemory {
-                what: "a piece of the model",
-                bytes: len as u64,
-            }),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.0.length() as usize
-    }
-
-    fn set(&mut self, at: usize, piece: &Self, range: Range<usize>) {
-        let part = match range.len() == piece.len() {
-            true => &piece.0,
-            false => &piece.0.subarray(range.start as u32, range.end as u32),
-        };
-        self.0.set(part, at as u32);
-    }
-
-    fn truncate(&mut self, len: usize) {
-        // A copy, so that the array is its whole buffer, which is what is stored and given back.
-        let part = self.0.slice(0, len as u32);
-        std::mem::replace(self, Self(part)).release();
-    }
-
-    fn copy_to(&self, at: usize, to: &mut [u8]) {
-        self.0.subarray(at as u32, (at + to.len()) as u32).copy_to(to);
-    }
-
-    fn release(self) {
-        super::web::release(&self.0);
-    }
-}
+use crate::Result;
 
 /// Waits for events, any number at once.
 #[derive(Default)]
@@ -178,9 +134,9 @@ impl World for WebWorld {
             .filter(|subtle| subtle.is_object());
         let digest = subtle.and_then(|_| {
             let subtle = scope().crypto().ok()?.subtle();
-            subtle.digest_with_str_and_buffer_source("SHA-256", &bytes.0).ok()
+            subtle.digest_with_str_and_buffer_source("SHA-256", bytes.array()).ok()
         });
-        let bytes = bytes.0.clone();
+        let bytes = bytes.array().clone();
         async move {
             let digested = match digest {
                 Some(digest) => JsFuture::from(digest).await.ok(),

@@ -121,8 +121,8 @@ pub fn run_until<T>(time: &Rc<Time>, until_ms: f64, future: impl Future<Output =
 pub struct Mem(pub Vec<u8>);
 
 impl Bytes for Mem {
-    fn zeroed(len: usize) -> Result<Self> {
-        Ok(Mem(vec![0; len]))
+    fn with_len(len: usize) -> Result<Self> {
+        Ok(Mem(vec![0xa5; len]))
     }
     fn len(&self) -> usize {
         self.0.len()
@@ -136,7 +136,6 @@ impl Bytes for Mem {
     fn copy_to(&self, at: usize, to: &mut [u8]) {
         to.copy_from_slice(&self.0[at..at + to.len()]);
     }
-    fn release(self) {}
 }
 
 /// Takes a file and keeps it.

@@ -13,24 +13,27 @@ pub struct Matrix {
     pub n_cols: usize,
     /// Whether rows are interleaved in [`tiles`].
     pub tiled: bool,
-    /// Rows of blocks, as in the file; or tiles of them, the last one filled up with zeros.
+    /// Rows of blocks, as in the file; or tiles of them, the last one filled up with zeros. As many as were written.
     pub data: Vec<u8>,
 }
 
 impl Matrix {
-    /// Room for `n_rows` rows of blocks, zeros until they are written.
+    /// Room for `n_rows` rows of blocks. Nothing touches it before they are written: pages of two gigabytes are taken one by one, which
+    /// should not keep the first of them waiting.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(super) fn new(ty: GgmlType, n_rows: usize, n_cols: usize, tiled: bool) -> Result<Matrix> {
         let rows = (n_rows as u64).next_multiple_of(if tiled { tiles::ROWS as u64 } else { 1 });
         let row_bytes = (n_cols / ty.block_len()) as u64 * ty.block_bytes() as u64;
+        let mut data = Vec::new();
+        room(&mut data, rows.saturating_mul(row_bytes), "weights")?;
         Ok(Matrix {
             ty,
             n_rows,
             n_cols,
             tiled,
-            data: zeroed(rows.saturating_mul(row_bytes), "weights")?,
+            data,
         })
     }
 
@@ -56,19 +59,17 @@ impl Matrix {
     /// Takes bytes of the file's rows, `offset` bytes from the first; in order, without gaps. Rows become tiles as soon as eight are
     /// there.
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8], scratch: &mut Vec<u8>) {
-        let end = offset + bytes.len();
-        self.data[offset..end].copy_from_slice(bytes);
+        assert_eq!(self.data.len(), offset, "bytes come in order");
+        self.data.extend_from_slice(bytes);
         if !self.tiled || bytes.is_empty() {
             return;
         }
         let row = self.ty.row_bytes(self.n_cols);
         let tile = tiles::ROWS * row;
-        let last = if end == self.n_rows * row {
-            self.data.len()
-        } else {
-            end / tile * tile
-        };
-        for tile in self.data[offset / tile * tile..last].chunks_exact_mut(tile) {
+        if self.data.len() == self.n_rows * row {
+            self.data.resize(self.n_rows.next_multiple_of(tiles::ROWS) * row, 0);
+        }
+        for tile in self.data[offset / tile * tile..].chunks_exact_mut(tile) {
             tiles::pack(self.ty, tile, scratch);
         }
     }

@@ -112,12 +112,23 @@ pub fn pack(ty: GgmlType, tile: &mut [u8], scratch: &mut Vec<u8>) {
     for (b, out) in tile.chunks_exact_mut(ROWS * block).enumerate() {
         for f in fields {
             let out = &mut out[ROWS * f.offset..ROWS * (f.offset + f.len)];
-            for r in 0..ROWS {
-                let from = &scratch[r * row + b * block + f.offset..][..f.len];
-                for (units, bytes) in out.chunks_exact_mut(ROWS * f.unit).zip(from.chunks_exact(f.unit)) {
-                    units[r * f.unit..][..f.unit].copy_from_slice(bytes);
-                }
+            let from = std::array::from_fn(|r| &scratch[r * row + b * block + f.offset..][..f.len]);
+            // Lengths that the compiler knows: a copy of any number of bytes is a call, and there are hundreds of millions.
+            match f.unit {
+                4 => interleave::<4>(out, from),
+                _ => interleave::<2>(out, from),
             }
+        }
+    }
+}
+
+/// `UNIT` bytes of each row in turn.
+fn interleave<const UNIT: usize>(out: &mut [u8], from: [&[u8]; ROWS]) {
+    let units = out.as_chunks_mut::<UNIT>().0.as_chunks_mut::<ROWS>().0;
+    let from = from.map(|row| &row.as_chunks::<UNIT>().0[..units.len()]);
+    for (u, units) in units.iter_mut().enumerate() {
+        for (unit, row) in units.iter_mut().zip(from) {
+            *unit = row[u];
         }
     }
 }

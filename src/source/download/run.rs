@@ -238,7 +238,7 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
                 }
             }
             drop(state);
-            bytes.release();
+            drop(bytes);
             transfer.tell(false);
         }
     }
@@ -266,13 +266,8 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
                 }
                 let hash = world.digest(&bytes).await;
                 // Of the first version's chunks no digest is known: they are taken as they are, and theirs noted.
-                match expected.is_none_or(|(expected, _)| expected == hash) {
-                    true => Chore::Read(i, Some((bytes, hash))),
-                    false => {
-                        bytes.release();
-                        Chore::Read(i, None)
-                    }
-                }
+                let good = expected.is_none_or(|(expected, _)| expected == hash);
+                Chore::Read(i, good.then_some((bytes, hash)))
             }));
         }
     }

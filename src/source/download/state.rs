@@ -221,7 +221,7 @@ impl<B: Bytes> State<B> {
         let offset = (at - i as u64 * self.chunk_bytes) as usize;
         if matches!(self.slots[i], Slot::Missing) {
             self.slots[i] = Slot::Filling {
-                bytes: B::zeroed(len)?,
+                bytes: B::with_len(len)?,
                 filled: 0,
             };
         }
@@ -271,10 +271,7 @@ impl<B: Bytes> State<B> {
     /// A chunk is no longer there, or never was what it should be.
     pub(super) fn lose(&mut self, i: usize) {
         let bytes = match std::mem::replace(&mut self.slots[i], Slot::Missing) {
-            Slot::Filling { bytes, filled } => {
-                bytes.release();
-                filled as u64
-            }
+            Slot::Filling { filled, .. } => filled as u64,
             _ => self.bytes_of(i),
         };
         self.kept[i] = false;

@@ -79,7 +79,6 @@ impl<W: World> Transfer<'_, W> {
                     filled.push(i);
                 }
             }
-            piece.release();
             if !filled.is_empty() {
                 return Ok(Ok(filled));
             }

@@ -376,11 +376,9 @@ impl<W: World> Transfer<'_, W> {
             };
             let n = piece.len();
             if n as u64 > range.end - at {
-                piece.release();
                 return Ok(Attempt::BadAnswer("the server sends more than it announced".into()));
             }
             self.take(i, at, &piece, 0..n, target)?;
-            piece.release();
             at += n as u64;
         }
     }

@@ -11,11 +11,14 @@ use crate::{
     source::{digest::Digest, manifest::Manifest},
 };
 
-/// Bytes where the network left them: on the web outside of the engine's memory.
+/// Bytes where the network left them: on the web outside of the engine's memory. Dropping them gives the memory back now, not when a collector
+/// comes.
 pub trait Bytes: Sized {
+    /// Room for so many, with anything in it.
+    ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
-    fn zeroed(len: usize) -> Result<Self>;
+    fn with_len(len: usize) -> Result<Self>;
     /// How many.
     fn len(&self) -> usize;
     /// None at all.
@@ -28,8 +31,6 @@ pub trait Bytes: Sized {
     fn truncate(&mut self, len: usize);
     /// Reads from `at` on until `to` is full.
     fn copy_to(&self, at: usize, to: &mut [u8]);
-    /// Gives the memory back now, not when a collector comes.
-    fn release(self);
 }
 
 /// The body of an answer. Dropping it ends the transfer.

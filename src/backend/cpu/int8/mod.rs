@@ -105,13 +105,7 @@ mod tests {
                 block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
             }
         }
-        let mut w = Matrix {
-            ty,
-            n_rows,
-            n_cols,
-            tiled: true,
-            data: vec![0; n_rows.next_multiple_of(tiles::ROWS) * ty.row_bytes(n_cols)],
-        };
+        let mut w = Matrix::new(ty, n_rows, n_cols, true).expect("small");
         // In pieces that break tiles, rows and blocks.
         let (mut at, mut scratch) = (0, Vec::new());
         while at < bytes.len() {
@@ -223,13 +217,7 @@ mod tests {
     /// The largest weights and activations that there are, signs alike: nothing saturates.
     fn check_extremes<F: Format>(ty: GgmlType, one: &[u8], expected: f32, quantize: impl Fn(&[f32]) -> Vec<F::Acts>) {
         let n_cols = ty.block_len();
-        let mut w = Matrix {
-            ty,
-            n_rows: 1,
-            n_cols,
-            tiled: true,
-            data: vec![0; tiles::ROWS * one.len()],
-        };
+        let mut w = Matrix::new(ty, 1, n_cols, true).expect("small");
         w.write(0, one, &mut Vec::new());
         for sign in [1.0, -1.0] {
             let acts = quantize(&vec![127.0 * sign; n_cols]);
