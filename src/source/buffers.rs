@@ -7,7 +7,7 @@ use std::{cell::RefCell, ops::Range};
 use js_sys::{Array, ArrayBuffer, Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader};
+use web_sys::{MessageChannel, ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader};
 
 use super::download::world::Bytes;
 use crate::{Error, Result};
@@ -21,10 +21,16 @@ thread_local! {
 }
 
 /// Gives the memory of all idle buffers back. For when a load ends.
+///
+/// A message takes them along, and is lost with its channel. Nothing simpler would do: `ArrayBuffer.transfer` leaves the memory with Chromium's own
+/// object for a buffer, and a port that is closed already does not take it.
 pub(super) fn free_idle() {
-    for buffer in IDLE.take() {
-        // Older browsers have no `transfer`: there the collector takes it.
-        let _ = buffer.transfer_with_length(0);
+    let idle = IDLE.take();
+    if let (false, Ok(channel)) = (idle.is_empty(), MessageChannel::new()) {
+        let (from, to) = (channel.port1(), channel.port2());
+        let _ = from.post_message_with_transferable(&JsValue::NULL, &idle.into_iter().collect::<Array>());
+        from.close();
+        to.close();
     }
 }
 

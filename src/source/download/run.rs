@@ -27,7 +27,7 @@ const PIECE_BYTES: usize = 4 << 20;
 /// Chunks that are read from the store at once.
 const READ_AHEAD: usize = 3;
 /// Chunks on their way to the disk at once; more would only hold memory.
-const MOST_PUTS: usize = 3;
+const MOST_PUTS: usize = 2;
 
 type Fetches<'a, W> = FuturesUnordered<Pin<Box<dyn Future<Output = Result<Came<<W as World>::Body>>> + 'a>>>;
 type Chores<'a, W> = FuturesUnordered<Pin<Box<dyn Future<Output = Chore<<W as World>::Bytes>> + 'a>>>;
