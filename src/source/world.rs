@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_channel::oneshot;
-use js_sys::{ArrayBuffer, Reflect, Uint8Array};
+use js_sys::{ArrayBuffer, Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, EventTarget};
@@ -212,6 +212,20 @@ impl World for WebWorld {
 
     fn tell_others(&self, id: &str, here: &Elsewhere) {
         self.tabs.tell_progress(id, here);
+    }
+
+    fn room(&self) -> impl Future<Output = Option<u64>> + use<> {
+        // Pages without TLS, and some private windows, have none of this.
+        let storage = Reflect::get(&scope().navigator(), &"storage".into()).unwrap_or_default();
+        let estimate = Reflect::get(&storage, &"estimate".into())
+            .and_then(|estimate| estimate.dyn_into::<Function>()?.call0(&storage))
+            .ok()
+            .and_then(|promise| promise.dyn_into::<Promise>().ok());
+        async move {
+            let estimate = JsFuture::from(estimate?).await.ok()?;
+            let bytes = |key: &str| Reflect::get(&estimate, &key.into()).ok()?.as_f64();
+            Some((bytes("quota")? - bytes("usage")?).max(0.0) as u64)
+        }
     }
 
     fn was_freed(&self) -> bool {

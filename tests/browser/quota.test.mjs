@@ -57,6 +57,16 @@ describe('quota', { skip: skipWithout('chromium') }, () => {
     assert.ok(models.file.sent <= body.length, 'nothing came twice for that');
   });
 
+  it('a browser that says beforehand that there is too little room: that is told before the first byte, and what fits is kept all the same', async () => {
+    const visit = await scene.visit(scene.changedWorker('navigator.storage.estimate = async () => ({ quota: 3e6, usage: 2.5e6 })'));
+    const { value, error, progress } = await visit.load(models.url, { ...options, bytes: body.length });
+    assert.equal(error, undefined, error?.message);
+    assert.deepEqual([progress[0].loaded, progress[0].stored, progress[0].problem], [0, false, 'quota']);
+    assert.match(progress[0].note, /not enough space: it takes .* MB, and there is room for 0\.5 MB/);
+    assert.deepEqual([value.source.stored, value.source.why, progress.at(-1).problem], [true, null, null]);
+    await visit.assertStored(models.url, body);
+  });
+
   it('room for half of it: it goes on unstored, the half is kept, and the next load goes on from there', async (t) => {
     const visit = await scene.visit();
     const more = await only(visit, body.length / 2);

@@ -213,6 +213,42 @@ fn a_full_disk_stops_the_storing_and_nothing_else() {
 }
 
 #[test]
+fn room_is_asked_for_before_the_first_byte() {
+    for (bytes, resumed) in [(Some(20_000), false), (None, false), (None, true)] {
+        let mut scene = Scene::new(9, 20_000);
+        scene.spec.bytes = bytes;
+        if resumed {
+            scene.shelf.disk.borrow_mut().quota = Some(4_500);
+            scene.loads();
+            scene.shelf.disk.borrow_mut().quota = None;
+            scene.progress.borrow_mut().clear();
+        }
+        let (kept, rest) = if resumed { (4_000, 16_000) } else { (0, 20_000) };
+        scene.sim.room.set(Some(rest - 1));
+        let outcome = scene.loads();
+        let (first, last) = {
+            let all = scene.progress.borrow();
+            let told = all.iter().find(|progress| progress.problem.is_some());
+            (told.cloned().expect("it is told"), all.last().cloned().unwrap())
+        };
+        assert_eq!(
+            (first.loaded, first.stored, first.problem),
+            (kept, false, Some(Problem::Quota))
+        );
+        assert!(first.note.unwrap().contains("not enough space"));
+        // Browsers are careful in what they say: what fits in the end is stored all the same, and that is told too.
+        assert!(outcome.stored && outcome.problem.is_none() && outcome.why.is_none());
+        assert_eq!((last.stored, last.problem, last.note), (true, None, None));
+        scene.is_kept();
+
+        let enough = Scene::new(9, 20_000);
+        enough.sim.room.set(Some(20_000));
+        enough.loads();
+        assert!(enough.progress.borrow().iter().all(|progress| progress.problem.is_none()));
+    }
+}
+
+#[test]
 fn storing_goes_on_once_something_was_deleted() {
     let scene = Scene::new(7, 40_000);
     scene.shelf.disk.borrow_mut().quota = Some(5_000);
@@ -220,8 +256,13 @@ fn storing_goes_on_once_something_was_deleted() {
     let world = super::sim::SimWorld(scene.sim.clone());
     let mut sink = Collect::default();
     let freed = std::cell::Cell::new(false);
+    let full_at = std::cell::Cell::new(u64::MAX);
     let mut report = |progress: outcrop::source::progress::Progress| {
-        if progress.problem == Some(Problem::Quota) && !freed.replace(true) {
+        if progress.problem == Some(Problem::Quota) {
+            full_at.set(full_at.get().min(progress.loaded));
+        }
+        // Some chunks come meanwhile.
+        if progress.loaded >= full_at.get().saturating_add(10_000) && !freed.replace(true) {
             scene.shelf.disk.borrow_mut().quota = None;
             scene.sim.freed.set(true);
         }

@@ -2,11 +2,12 @@
 
 use outcrop::source::digest::Digest;
 
-use super::sim::{CHUNK, Fault, MIRROR, Scene, URL};
+use super::sim::{CHUNK, Fault, MEMORY, MIRROR, MOST_MEMORY, Scene, URL, most_memory_begins_anew};
 
 #[test]
 fn several_chunks_at_once_but_not_many() {
     let scene = Scene::new(1, 100_000);
+    scene.sim.server.ms_a_piece.set(10.0); // slower than the disk, as networks are
     scene.loads();
     assert_eq!(scene.sim.server.n_requests(), 100);
     assert_eq!(scene.sim.server.most_open.get(), 6);
@@ -18,6 +19,29 @@ fn several_chunks_at_once_but_not_many() {
     scene.spec.parallel = Some(2);
     scene.loads();
     assert_eq!(scene.sim.server.most_open.get(), 2);
+}
+
+#[test]
+fn eight_chunks_are_in_memory_at_most_and_copies_of_three() {
+    for seed in 0..40 {
+        for (ms_a_piece, ms_a_put, ranges) in [(10.0, 4.0, true), (1.0, 4.0, true), (0.1, 50.0, true), (1.0, 4.0, false)] {
+            let scene = Scene::new(seed, 100_000);
+            scene.sim.server.ms_a_piece.set(ms_a_piece);
+            scene.sim.server.ranges.set(ranges);
+            scene.shelf.disk.borrow_mut().ms_a_put = ms_a_put;
+            let before = MEMORY.get();
+            most_memory_begins_anew();
+            scene.loads();
+            scene.is_kept();
+            let most = (MOST_MEMORY.get() - before) as u64;
+            // Besides them a piece for each request.
+            assert!(
+                most <= (8 + 3) * CHUNK + 6 * 400,
+                "{most} bytes at {ms_a_piece} ms a piece and {ms_a_put} a chunk written, ranges {ranges}"
+            );
+            assert_eq!(MEMORY.get(), before, "all of it is given back");
+        }
+    }
 }
 
 #[test]

@@ -118,11 +118,37 @@ pub fn run_until<T>(time: &Rc<Time>, until_ms: f64, future: impl Future<Output =
 
 // ---- bytes ----
 
-pub struct Mem(pub Vec<u8>);
+thread_local! {
+    /// Bytes that downloads hold.
+    pub static MEMORY: Cell<usize> = const { Cell::new(0) };
+    /// The most that they held.
+    pub static MOST_MEMORY: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts anew what they hold at most.
+pub fn most_memory_begins_anew() {
+    MOST_MEMORY.set(MEMORY.get());
+}
+
+pub struct Mem(Vec<u8>);
+
+impl Mem {
+    fn new(bytes: Vec<u8>) -> Self {
+        MEMORY.set(MEMORY.get() + bytes.len());
+        MOST_MEMORY.set(MOST_MEMORY.get().max(MEMORY.get()));
+        Self(bytes)
+    }
+}
+
+impl Drop for Mem {
+    fn drop(&mut self) {
+        MEMORY.set(MEMORY.get() - self.0.len());
+    }
+}
 
 impl Bytes for Mem {
     fn with_len(len: usize) -> Result<Self> {
-        Ok(Mem(vec![0xa5; len]))
+        Ok(Self::new(vec![0xa5; len]))
     }
     fn len(&self) -> usize {
         self.0.len()
@@ -131,7 +157,7 @@ impl Bytes for Mem {
         self.0[at..at + range.len()].copy_from_slice(&piece.0[range]);
     }
     fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
+        *self = Self::new(self.0[..len].to_vec());
     }
     fn copy_to(&self, at: usize, to: &mut [u8]) {
         to.copy_from_slice(&self.0[at..at + to.len()]);
@@ -299,7 +325,7 @@ impl Body for SimBody {
         match self.pieces.pop() {
             Some(piece) => {
                 self.sim.server.sent.set(self.sim.server.sent.get() + piece.len() as u64);
-                Ok(Some(Mem(piece)))
+                Ok(Some(Mem::new(piece)))
             }
             None if self.end == End::Clean => Ok(None),
             None if self.end == End::Broken => Err(Broken("reset".into())),
@@ -324,6 +350,8 @@ pub struct Sim {
     pub paused: Cell<bool>,
     pub online: Cell<bool>,
     pub freed: Cell<bool>,
+    /// What the browser says that it would still store.
+    pub room: Cell<Option<u64>>,
     /// Another tab has the lease until then, and tells this.
     pub leased_until_ms: Cell<f64>,
     pub elsewhere: Cell<Option<Elsewhere>>,
@@ -340,6 +368,7 @@ impl Sim {
             paused: Cell::new(false),
             online: Cell::new(true),
             freed: Cell::new(false),
+            room: Cell::new(None),
             leased_until_ms: Cell::new(0.0),
             elsewhere: Cell::new(None),
             changes: RefCell::default(),
@@ -432,6 +461,9 @@ impl World for SimWorld {
     }
     fn tell_others(&self, _: &str, here: &Elsewhere) {
         self.0.elsewhere.set(Some(*here));
+    }
+    fn room(&self) -> impl Future<Output = Option<u64>> + use<> {
+        std::future::ready(self.0.room.get())
     }
     fn was_freed(&self) -> bool {
         self.0.freed.replace(false)
@@ -578,13 +610,25 @@ impl Sim {
 
 // ---- the store ----
 
-#[derive(Default)]
 pub struct Disk {
     pub manifests: BTreeMap<String, Manifest>,
     pub chunks: BTreeMap<(String, u32), Vec<u8>>,
     /// Most bytes of chunks.
     pub quota: Option<u64>,
     pub n_puts: usize,
+    pub ms_a_put: f64,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            manifests: BTreeMap::new(),
+            chunks: BTreeMap::new(),
+            quota: None,
+            n_puts: 0,
+            ms_a_put: 4.0,
+        }
+    }
 }
 
 impl Disk {
@@ -629,20 +673,22 @@ impl Shelf for SimShelf {
         async move {
             shelf.time.sleep(3.0).await;
             let chunk = shelf.disk.borrow().chunks.get(&(id, index)).cloned();
-            chunk.map(Mem).ok_or_else(|| Error::Storage { what: "gone".into() })
+            chunk.map(Mem::new).ok_or_else(|| Error::Storage { what: "gone".into() })
         }
     }
 
     fn put(&self, index: u32, bytes: &Mem, manifest: &Manifest) -> impl Future<Output = Result<()>> + use<> {
-        let (shelf, bytes, manifest) = (self.clone(), bytes.0.clone(), manifest.clone());
+        // A copy is under way, as a Blob is.
+        let (shelf, bytes, manifest) = (self.clone(), Mem::new(bytes.0.clone()), manifest.clone());
+        let ms = shelf.disk.borrow().ms_a_put;
         async move {
-            shelf.time.sleep(4.0).await;
+            shelf.time.sleep(ms).await;
             let mut disk = shelf.disk.borrow_mut();
             if disk.quota.is_some_and(|quota| disk.used() + bytes.len() as u64 > quota) {
                 return Err(Error::StorageFull { what: "full".into() });
             }
             disk.n_puts += 1;
-            disk.chunks.insert((manifest.id.as_str().to_owned(), index), bytes);
+            disk.chunks.insert((manifest.id.as_str().to_owned(), index), bytes.0.clone());
             disk.manifests.insert(manifest.id.as_str().to_owned(), manifest);
             Ok(())
         }

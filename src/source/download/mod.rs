@@ -146,6 +146,7 @@ pub async fn receive<W: World, S: Shelf<Bytes = W::Bytes>>(
         Err((problem, why)) => (None, Storing::No(problem, why)),
     };
     let id = spec.id();
+    let room = world.room();
     let mut found = look(shelf, spec, world, &mut storing).await;
     let mut lease = None;
     if !found.whole && !spec.stored_only && shelf.is_some() {
@@ -162,6 +163,9 @@ pub async fn receive<W: World, S: Shelf<Bytes = W::Bytes>>(
     }
     let sizes = std::mem::take(&mut found.sizes);
     let mut state = State::new(spec, found.manifest.clone(), &sizes, storing, world.now_ms());
+    if shelf.is_some() && !found.whole {
+        state.room = room.await;
+    }
     if !sizes.is_empty() {
         let mirror = found.manifest.mirror.as_deref().unwrap_or(&spec.urls[0]);
         state.mirrors.resume(mirror, found.manifest.etag.as_deref());

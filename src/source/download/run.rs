@@ -1,6 +1,6 @@
 //! The loop of a download: reads, requests and writes under way at once, and the sink fed in order.
 
-use std::{future::poll_fn, pin::Pin, task::Poll};
+use std::{collections::BTreeSet, future::poll_fn, pin::Pin, task::Poll};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
@@ -18,7 +18,7 @@ use crate::{
         Sink,
         digest::{Digest, Hasher},
         manifest::ModelId,
-        progress::Phase,
+        progress::{Phase, Problem},
     },
 };
 
@@ -26,8 +26,8 @@ use crate::{
 const PIECE_BYTES: usize = 4 << 20;
 /// Chunks that are read from the store at once.
 const READ_AHEAD: usize = 3;
-/// Chunks on their way to the disk at once; more would only hold memory.
-const MOST_PUTS: usize = 2;
+/// Chunks on their way to the disk at once, of those that wait for their turn besides; more would only hold memory.
+const MOST_PUTS: usize = 3;
 
 type Fetches<'a, W> = FuturesUnordered<Pin<Box<dyn Future<Output = Result<Came<<W as World>::Body>>> + 'a>>>;
 type Chores<'a, W> = FuturesUnordered<Pin<Box<dyn Future<Output = Chore<<W as World>::Bytes>> + 'a>>>;
@@ -59,7 +59,7 @@ pub(super) struct Run<'t, 'a, W: World, S> {
     scratch: Vec<u8>,
     lease: Option<W::Lease>,
     /// Chunks on their way to the disk.
-    puts: usize,
+    puts: BTreeSet<usize>,
     shared_ms: f64,
 }
 
@@ -79,7 +79,7 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
             introduced: false,
             scratch: Vec::new(),
             lease,
-            puts: 0,
+            puts: BTreeSet::new(),
             shared_ms: f64::NEG_INFINITY,
         }
     }
@@ -180,7 +180,10 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
                 }
                 Event::Came(Came::StreamEnded) => streaming = false,
                 Event::Chore(Chore::Read(i, read)) => self.was_read(i, read)?,
-                Event::Chore(Chore::Put(i, put)) => self.was_put(i, put),
+                Event::Chore(Chore::Put(i, put)) => {
+                    self.was_put(i, put);
+                    self.put_ready(&mut transfer.state.borrow_mut(), chores);
+                }
             }
             transfer.tell(false);
             self.share();
@@ -231,11 +234,11 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
             let first = !std::mem::replace(&mut state.accepted, true);
             if first {
                 state.mirrors.accepted();
-                // What is no model is never stored, so everything waited for this.
-                self.put(&mut state, i, &bytes, chores);
-                for i in 0..state.slots.len() {
-                    self.put_ready(&mut state, i, chores);
-                }
+            }
+            // What is no model is never stored, so everything waited for this.
+            self.put(&mut state, i, &bytes, chores);
+            if first {
+                self.put_ready(&mut state, chores);
             }
             drop(state);
             drop(bytes);
@@ -292,9 +295,6 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
     fn start_fetches(&mut self, fetches: &Fetches<'t, W>) {
         let transfer = self.transfer;
         let mut state = transfer.state.borrow_mut();
-        if self.puts >= MOST_PUTS {
-            return;
-        }
         let limit = match state.length {
             // A server that has shown no ranges yet sends everything to whoever asks first.
             Some(_) if state.wholes > 0 && !state.has_ranges => 1,
@@ -306,15 +306,22 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
                 1
             }
         };
-        let turn = state.fed..state.slots.len().min(state.fed + window(state.breadth.limit()));
+        let most = window(state.breadth.limit());
+        let turn = state.fed..state.slots.len().min(state.fed + most);
+        // What is on its way to the disk is a copy, and takes the place of a chunk.
+        let held = turn.clone().filter(|&i| state.asked[i] || state.holds(i)).count() + self.puts.len();
+        let mut room = most.saturating_sub(held);
         for i in turn {
             if fetches.len() >= limit {
                 return;
             }
-            if !state.asked[i] && matches!(state.slots[i], Slot::Missing | Slot::Filling { .. }) {
-                state.asked[i] = true;
-                fetches.push(Box::pin(transfer.fetch(i)));
+            let missing = matches!(state.slots[i], Slot::Missing);
+            if state.asked[i] || missing && room == 0 || !(missing || matches!(state.slots[i], Slot::Filling { .. })) {
+                continue;
             }
+            room -= usize::from(missing);
+            state.asked[i] = true;
+            fetches.push(Box::pin(transfer.fetch(i)));
         }
     }
 
@@ -322,7 +329,7 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
     fn has_room(&self, stream: &Stream<W::Body>) -> bool {
         let state = self.transfer.state.borrow();
         let i = (stream.at() / state.chunk_bytes) as usize;
-        self.puts < MOST_PUTS && i < state.fed + window(state.breadth.limit())
+        self.puts.len() < MOST_PUTS && i < state.fed + window(state.breadth.limit())
     }
 
     /// Chunk `i` came from the network.
@@ -333,31 +340,35 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
         }
         state.asked[i] = false;
         state.manifest.set_hash(i, hash);
-        if state.accepted {
-            self.put_ready(&mut state, i, chores);
-        }
+        self.put_ready(&mut state, chores);
     }
 
-    /// Starts writing a chunk that waits for its turn.
-    fn put_ready(&mut self, state: &mut State<W::Bytes>, i: usize, chores: &mut Chores<'t, W>) {
-        if !matches!(state.slots[i], Slot::Ready(_)) {
-            return;
-        }
-        if let Slot::Ready(bytes) = std::mem::replace(&mut state.slots[i], Slot::Missing) {
-            self.put(state, i, &bytes, chores);
-            state.slots[i] = Slot::Ready(bytes);
+    /// Starts writing chunks that wait for their turn, a few at a time: their bytes are in memory twice then.
+    fn put_ready(&mut self, state: &mut State<W::Bytes>, chores: &mut Chores<'t, W>) {
+        for i in state.fed..state.slots.len() {
+            if !state.accepted || self.puts.len() >= MOST_PUTS {
+                return;
+            }
+            if !matches!(state.slots[i], Slot::Ready(_)) {
+                continue;
+            }
+            if let Slot::Ready(bytes) = std::mem::replace(&mut state.slots[i], Slot::Missing) {
+                self.put(state, i, &bytes, chores);
+                state.slots[i] = Slot::Ready(bytes);
+            }
         }
     }
 
     /// Starts writing a chunk to the store, if it is not there.
     fn put(&mut self, state: &mut State<W::Bytes>, i: usize, bytes: &W::Bytes, chores: &mut Chores<'t, W>) {
-        let Some(shelf) = self.shelf.filter(|_| !state.kept[i]) else {
+        let Some(shelf) = self.shelf.filter(|_| !state.kept[i] && !self.puts.contains(&i)) else {
             return;
         };
-        match state.storing {
-            Storing::Yes => {}
-            Storing::Full(_) if self.transfer.world.was_freed() => state.storing = Storing::Yes,
-            Storing::Full(_) | Storing::No(..) => return,
+        if state.why_not_kept().0 == Some(Problem::Quota) && self.transfer.world.was_freed() {
+            (state.storing, state.room) = (Storing::Yes, None);
+        }
+        if state.storing != Storing::Yes {
+            return;
         }
         let (mirror, version) = state.mirrors.provenance();
         let (mirror, version) = (mirror.to_owned(), version.map(Into::into));
@@ -368,7 +379,7 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
         // What a former version left goes first.
         let clear = (!std::mem::replace(&mut state.begun, true)).then(|| shelf.clear(state.manifest.id.as_str()));
         let put = shelf.put(i as u32, bytes, &state.manifest);
-        self.puts += 1;
+        self.puts.insert(i);
         chores.push(Box::pin(async move {
             if let Some(clear) = clear {
                 let _ = clear.await;
@@ -378,7 +389,7 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
     }
 
     fn was_put(&mut self, i: usize, put: Result<()>) {
-        self.puts -= 1;
+        self.puts.remove(&i);
         let mut state = self.transfer.state.borrow_mut();
         match put {
             Ok(()) => state.kept[i] = true,
@@ -435,6 +446,7 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
             if all && matches!(state.storing, Storing::Full(_)) {
                 state.storing = Storing::Yes;
             }
+            state.room = None; // what fits is known now
             let manifest = &mut state.manifest;
             manifest.length = Some(length);
             manifest.sha256 = sha256;

@@ -96,6 +96,10 @@ pub(super) struct State<B> {
     /// The whole file's, from outside.
     pub(super) published: Option<Digest>,
     pub(super) storing: Storing,
+    /// The file's length by what was published, before its server has said a word.
+    published_length: Option<u64>,
+    /// Bytes that the browser would have stored when the load began, unless it did not say, or something was deleted since.
+    pub(super) room: Option<u64>,
     /// Something of this run is in the store.
     pub(super) begun: bool,
     /// The sink has taken the first chunk: it is a model's.
@@ -116,6 +120,7 @@ pub(super) struct State<B> {
     pub(super) paused: bool,
     told_ms: f64,
     told_waiting: Option<Waiting>,
+    told_problem: Option<Problem>,
 }
 
 impl<B: Bytes> State<B> {
@@ -152,6 +157,8 @@ impl<B: Bytes> State<B> {
             not_before_ms: f64::NEG_INFINITY,
             published: spec.sha256,
             storing,
+            published_length: spec.bytes,
+            room: None,
             begun: !sizes.is_empty(),
             accepted: !sizes.is_empty(),
             phase: if whole { Phase::Cache } else { Phase::Download },
@@ -165,6 +172,7 @@ impl<B: Bytes> State<B> {
             paused: false,
             told_ms: f64::NEG_INFINITY,
             told_waiting: None,
+            told_problem: None,
             manifest,
         }
     }
@@ -191,6 +199,11 @@ impl<B: Bytes> State<B> {
     /// Bytes of chunk `i`, the whole chunk while the file's length is not known.
     pub(super) fn bytes_of(&self, i: usize) -> u64 {
         chunk_len(self.length.unwrap_or(u64::MAX), self.chunk_bytes, i as u64)
+    }
+
+    /// Whether bytes of chunk `i` are in memory.
+    pub(super) fn holds(&self, i: usize) -> bool {
+        !matches!(self.slots[i], Slot::Missing | Slot::Stored | Slot::Fed)
     }
 
     /// What is missing of chunk `i`, as a range of the file.
@@ -295,7 +308,25 @@ impl<B: Bytes> State<B> {
         self.length.is_some() && self.fed == self.slots.len()
     }
 
-    /// How far all this is, for whoever watches; `None` if that was told a moment ago, unless it `must` be, or it waits for something else now.
+    /// Why chunks are not kept, or why not all of them will be as far as the browser knows: it is known before the first byte then.
+    pub(super) fn why_not_kept(&self) -> (Option<Problem>, Option<String>) {
+        let length = self.length.or(self.published_length).or(self.needs);
+        let rest = length.map(|length| length.saturating_sub(self.resumed));
+        match (&self.storing, self.room, rest) {
+            (Storing::Yes, Some(room), Some(rest)) if room < rest => {
+                let mb = |bytes: u64| bytes as f64 / 1e6;
+                let why = format!(
+                    "there is not enough space: it takes {:.1} MB, and there is room for {:.1} MB",
+                    mb(rest),
+                    mb(room)
+                );
+                (Some(Problem::Quota), Some(why))
+            }
+            (storing, ..) => (storing.problem(), storing.why().map(Into::into)),
+        }
+    }
+
+    /// How far all this is, for whoever watches; `None` if that was told a moment ago, unless it `must` be, or there is news.
     pub(super) fn tell(&mut self, now_ms: f64, must: bool) -> Option<Progress> {
         const EVENT_MS: f64 = 100.0; // a page redraws no faster
         let wait = match self.open {
@@ -303,10 +334,12 @@ impl<B: Bytes> State<B> {
             _ => None,
         };
         let waiting = wait.map(|(waiting, _)| waiting);
-        if !must && waiting == self.told_waiting && now_ms - self.told_ms < EVENT_MS {
+        let (problem, why) = self.why_not_kept();
+        let news = must || waiting != self.told_waiting || problem != self.told_problem;
+        if !news && now_ms - self.told_ms < EVENT_MS {
             return None;
         }
-        (self.told_ms, self.told_waiting) = (now_ms, waiting);
+        (self.told_ms, self.told_waiting, self.told_problem) = (now_ms, waiting, problem);
         let loaded = match self.phase {
             Phase::Cache => self.fed_bytes,
             _ => self.loaded,
@@ -320,15 +353,15 @@ impl<B: Bytes> State<B> {
             seconds_left: total
                 .filter(|_| !still)
                 .and_then(|total| self.meter.seconds_left(total.saturating_sub(loaded))),
-            stored: self.storing == Storing::Yes,
-            note: self.storing.why().map(super::not_kept),
+            stored: self.storing == Storing::Yes && problem.is_none(),
+            note: why.as_deref().map(super::not_kept),
             resumed: self.resumed,
             paused: self.paused,
             waiting,
             retry_seconds: wait
                 .map(|(_, until)| (until - now_ms).max(0.0) / 1000.0)
                 .filter(|seconds| seconds.is_finite()),
-            problem: self.storing.problem(),
+            problem,
             ..Progress::at(self.phase, loaded, total)
         })
     }

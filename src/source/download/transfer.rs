@@ -364,6 +364,7 @@ impl<W: World> Transfer<'_, W> {
     /// Reads a part into chunk `i`.
     async fn part(&self, i: usize, mut body: W::Body, range: Range<u64>, target: &Target) -> Result<Attempt<W::Body>> {
         let mut at = range.start;
+        self.tell(false); // the file's length may be news
         loop {
             if self.state.borrow().is_filled(i) {
                 return Ok(Attempt::Filled);

@@ -120,6 +120,8 @@ pub trait World {
     fn elsewhere(&self, id: &str) -> Option<Elsewhere>;
     /// Tells other tabs.
     fn tell_others(&self, id: &str, here: &Elsewhere);
+    /// Bytes that the browser says it would still store, if it says so.
+    fn room(&self) -> impl Future<Output = Option<u64>> + use<Self>;
     /// Whether something was deleted, here or in another tab, since this was asked last: there may be room again.
     fn was_freed(&self) -> bool;
 }
