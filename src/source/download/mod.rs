@@ -11,6 +11,7 @@ pub mod mirrors;
 pub mod patience;
 mod run;
 mod state;
+mod storing;
 mod stream;
 mod transfer;
 pub mod world;

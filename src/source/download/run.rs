@@ -6,7 +6,8 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use super::{
     Outcome, SHARE_MS,
-    state::{Slot, State, Storing, storing_failed},
+    state::Slot,
+    storing::MOST_PUTS,
     stream::Stream,
     take_lease,
     transfer::{Came, Transfer},
@@ -18,7 +19,7 @@ use crate::{
         Sink,
         digest::{Digest, Hasher},
         manifest::ModelId,
-        progress::{Phase, Problem},
+        progress::Phase,
     },
 };
 
@@ -26,14 +27,12 @@ use crate::{
 const PIECE_BYTES: usize = 4 << 20;
 /// Chunks that are read from the store at once.
 const READ_AHEAD: usize = 3;
-/// Chunks on their way to the disk at once, of those that wait for their turn besides; more would only hold memory.
-const MOST_PUTS: usize = 3;
 
 type Fetches<'a, W> = FuturesUnordered<Pin<Box<dyn Future<Output = Result<Came<<W as World>::Body>>> + 'a>>>;
-type Chores<'a, W> = FuturesUnordered<Pin<Box<dyn Future<Output = Chore<<W as World>::Bytes>> + 'a>>>;
+pub(super) type Chores<'a, W> = FuturesUnordered<Pin<Box<dyn Future<Output = Chore<<W as World>::Bytes>> + 'a>>>;
 
 /// What does not need the network.
-enum Chore<B> {
+pub(super) enum Chore<B> {
     /// Chunk `i` from the store, if it is what it should be, and its digest.
     Read(usize, Option<(B, Digest)>),
     /// Chunk `i` is on the disk, or not.
@@ -49,17 +48,17 @@ enum Event<W: World> {
 
 /// The loop's own: what its futures need not see.
 pub(super) struct Run<'t, 'a, W: World, S> {
-    transfer: &'t Transfer<'a, W>,
-    shelf: Option<&'t S>,
-    sink: &'t mut dyn Sink,
+    pub(super) transfer: &'t Transfer<'a, W>,
+    pub(super) shelf: Option<&'t S>,
+    pub(super) sink: &'t mut dyn Sink,
     /// Of the whole file, unless that is known.
-    hasher: Option<Hasher>,
+    pub(super) hasher: Option<Hasher>,
     /// The sink knows that a file is coming.
-    introduced: bool,
+    pub(super) introduced: bool,
     scratch: Vec<u8>,
     lease: Option<W::Lease>,
     /// Chunks on their way to the disk.
-    puts: BTreeSet<usize>,
+    pub(super) puts: BTreeSet<usize>,
     shared_ms: f64,
 }
 
@@ -341,144 +340,6 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
         state.asked[i] = false;
         state.manifest.set_hash(i, hash);
         self.put_ready(&mut state, chores);
-    }
-
-    /// Starts writing chunks that wait for their turn, a few at a time: their bytes are in memory twice then.
-    fn put_ready(&mut self, state: &mut State<W::Bytes>, chores: &mut Chores<'t, W>) {
-        for i in state.fed..state.slots.len() {
-            if !state.accepted || self.puts.len() >= MOST_PUTS {
-                return;
-            }
-            if !matches!(state.slots[i], Slot::Ready(_)) {
-                continue;
-            }
-            if let Slot::Ready(bytes) = std::mem::replace(&mut state.slots[i], Slot::Missing) {
-                self.put(state, i, &bytes, chores);
-                state.slots[i] = Slot::Ready(bytes);
-            }
-        }
-    }
-
-    /// Starts writing a chunk to the store, if it is not there.
-    fn put(&mut self, state: &mut State<W::Bytes>, i: usize, bytes: &W::Bytes, chores: &mut Chores<'t, W>) {
-        let Some(shelf) = self.shelf.filter(|_| !state.kept[i] && !self.puts.contains(&i)) else {
-            return;
-        };
-        if state.why_not_kept().0 == Some(Problem::Quota) && self.transfer.world.was_freed() {
-            (state.storing, state.room) = (Storing::Yes, None);
-        }
-        if state.storing != Storing::Yes {
-            return;
-        }
-        let (mirror, version) = state.mirrors.provenance();
-        let (mirror, version) = (mirror.to_owned(), version.map(Into::into));
-        state.manifest.mirror = Some(mirror);
-        state.manifest.etag = version;
-        state.manifest.length = state.length;
-        state.manifest.complete = false; // until the last word: this very moment another tab may delete it
-        // What a former version left goes first.
-        let clear = (!std::mem::replace(&mut state.begun, true)).then(|| shelf.clear(state.manifest.id.as_str()));
-        let put = shelf.put(i as u32, bytes, &state.manifest);
-        self.puts.insert(i);
-        chores.push(Box::pin(async move {
-            if let Some(clear) = clear {
-                let _ = clear.await;
-            }
-            Chore::Put(i, put.await)
-        }));
-    }
-
-    fn was_put(&mut self, i: usize, put: Result<()>) {
-        self.puts.remove(&i);
-        let mut state = self.transfer.state.borrow_mut();
-        match put {
-            Ok(()) => state.kept[i] = true,
-            Err(e) => {
-                state.storing = storing_failed(&e);
-                drop(state);
-                self.transfer.tell(true);
-            }
-        }
-    }
-
-    /// All bytes have come: the file's digest, the sink's last word, and only then the store's.
-    async fn finish(&mut self) -> Result<Outcome> {
-        let transfer = self.transfer;
-        let (length, url) = {
-            let state = transfer.state.borrow();
-            (state.length.unwrap_or(0), state.mirrors.provenance().0.to_owned())
-        };
-        let computed = self.hasher.take().map(Hasher::finish);
-        let (sha256, published) = {
-            let state = transfer.state.borrow();
-            (computed.or(state.manifest.sha256), state.published)
-        };
-        if let (Some(published), Some(sha256)) = (published, sha256)
-            && published != sha256
-        {
-            // No telling which of its bytes are wrong.
-            if let Some(shelf) = self.shelf {
-                let _ = shelf.clear(transfer.spec.id().as_str()).await;
-            }
-            let what = format!("its SHA-256 is {sha256}, it should be {published}");
-            return Err(Error::DigestMismatch { url, what });
-        }
-        if !std::mem::replace(&mut self.introduced, true) {
-            self.sink.begin(Some(length))?;
-        }
-        self.sink.end(length)?;
-
-        // Another tab may have deleted it meanwhile.
-        let there = match self.shelf {
-            Some(shelf) => shelf.list(transfer.spec.id().as_str()).await.ok(),
-            None => None,
-        };
-        let there = there.map_or(0, |(_, sizes)| sizes.len());
-
-        let checked = published.is_some();
-        let last = {
-            let mut state = transfer.state.borrow_mut();
-            let kept = state.kept.iter().all(|&kept| kept);
-            let all = kept && there >= state.kept.len();
-            if kept && !all {
-                state.storing = Storing::No(None, "it was deleted in another tab".into());
-            }
-            if all && matches!(state.storing, Storing::Full(_)) {
-                state.storing = Storing::Yes;
-            }
-            state.room = None; // what fits is known now
-            let manifest = &mut state.manifest;
-            manifest.length = Some(length);
-            manifest.sha256 = sha256;
-            manifest.published |= checked;
-            manifest.complete = true;
-            manifest.used_ms = transfer.world.date_ms();
-            if manifest.name.is_none() {
-                manifest.name = transfer.spec.name.clone();
-            }
-            let write = self.shelf.filter(|_| all && length > 0).map(|shelf| shelf.write(manifest));
-            if !all && state.storing == Storing::Yes {
-                state.storing = Storing::Full("there was not enough space for all of the model".into());
-            }
-            write
-        };
-        if let Some(write) = last
-            && let Err(e) = write.await
-        {
-            transfer.state.borrow_mut().storing = storing_failed(&e);
-        }
-        transfer.tell(true);
-        let state = transfer.state.borrow();
-        Ok(Outcome {
-            phase: state.phase,
-            stored: state.storing == Storing::Yes && self.shelf.is_some(),
-            why: state.storing.why().map(Into::into),
-            problem: state.storing.problem(),
-            resumed: state.resumed,
-            bytes: length,
-            sha256,
-            checked: checked || state.manifest.published,
-        })
     }
 
     /// Tells other tabs how far it is.
