@@ -22,6 +22,16 @@ fn several_chunks_at_once_but_not_many() {
 }
 
 #[test]
+fn the_others_do_not_wait_for_the_first_chunk() {
+    let scene = Scene::new(1, 100_000);
+    scene.sim.server.ms_a_piece.set(1000.0);
+    // Its headers are there, and of its pieces the first at most.
+    assert!(scene.load_until(1500.0).is_none());
+    assert_eq!(scene.sim.server.n_requests(), 4);
+    assert_eq!(scene.sim.server.log.borrow()[1].strong_etag.as_deref(), Some("\"one\""));
+}
+
+#[test]
 fn eight_chunks_are_in_memory_at_most_and_copies_of_three() {
     for seed in 0..40 {
         for (ms_a_piece, ms_a_put, ranges) in [(10.0, 4.0, true), (1.0, 4.0, true), (0.1, 50.0, true), (1.0, 4.0, false)] {

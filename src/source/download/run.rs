@@ -42,6 +42,8 @@ pub(super) enum Chore<B> {
 enum Event<W: World> {
     Came(Came<W::Body>),
     Chore(Chore<W::Bytes>),
+    /// How long the file is.
+    Learned,
     /// Paused, unpaused or aborted.
     Changed,
 }
@@ -157,12 +159,15 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
                 if let Poll::Ready(Some(chore)) = chores.poll_next_unpin(cx) {
                     return Poll::Ready(Ok(Event::Chore(chore)));
                 }
+                if std::mem::take(&mut transfer.state.borrow_mut().length_is_news) {
+                    return Poll::Ready(Ok(Event::Learned));
+                }
                 changed.as_mut().poll(cx).map(|()| Ok(Event::Changed))
             })
             .await?;
             match event {
                 Event::Changed => changed = Box::pin(world.changed()),
-                Event::Came(Came::Nothing) => {}
+                Event::Learned | Event::Came(Came::Nothing) => {}
                 Event::Came(Came::Chunk(i, hash)) => self.came(i, hash, chores),
                 Event::Came(Came::Whole(whole)) => {
                     // It sends everything, so nothing else need be asked for.

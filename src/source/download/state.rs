@@ -67,6 +67,8 @@ impl Storing {
 
 pub(super) struct State<B> {
     pub(super) length: Option<u64>,
+    /// The loop has not seen it yet, and may ask for more than the first chunk now.
+    pub(super) length_is_news: bool,
     pub(super) chunk_bytes: u64,
     pub(super) slots: Vec<Slot<B>>,
     /// Chunks that a request is filling.
@@ -140,6 +142,7 @@ impl<B: Bytes> State<B> {
         let resumed = sizes.values().sum();
         Self {
             length,
+            length_is_news: false,
             chunk_bytes: manifest.chunk_bytes,
             slots,
             asked: vec![false; n],
@@ -180,6 +183,7 @@ impl<B: Bytes> State<B> {
     /// The file's length is known now.
     pub(super) fn set_length(&mut self, length: u64) {
         self.length = Some(length);
+        self.length_is_news = true;
         let n = length.div_ceil(self.chunk_bytes) as usize;
         self.slots.truncate(n);
         self.asked.truncate(n);
