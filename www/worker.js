@@ -129,8 +129,8 @@ import { Lasting, failure } from "./lasting.js";
  * @property {null | "offline" | "retry" | "busy" | "other-tab"} waiting why no bytes come: there is no network; a request failed and is made
  *   again; the server asked for patience; another tab downloads this file, and its figures are shown
  * @property {number | null} retrySeconds until the next try
- * @property {null | "quota" | "blocked" | "temporary"} problem why it is not stored: storage ran full; the browser lets nothing be
- *   stored, or its storage failed; the address is good for this visit only. `note` says it in words
+ * @property {null | "quota" | "blocked" | "temporary"} problem why it is not stored: storage ran full, or too little room was left when the
+ *   load began; the browser lets nothing be stored, or its storage failed; the address is good for this visit only. `note` says it in words
  *
  * @typedef {object} ChatRequest
  * @property {object[]} messages OpenAI's messages

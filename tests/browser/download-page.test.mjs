@@ -127,23 +127,23 @@ describe("a download", { skip }, () => {
   });
 });
 
-describe("storage that runs full", { skip }, () => {
+describe("storage without room for all of it", { skip }, () => {
   const FULL = /** @type {const} */ ({ problem: "quota", stored: false, note: "Storage is full." });
 
   test("the load goes on; the visitor may agree to that", async () => {
     await standStill({});
     const heard = await visits.listen();
     await played(visits.page).progress(FULL);
-    await visits.card.getByText("This browser’s storage is full.").waitFor();
+    await visits.card.getByText("This browser’s storage has no room for all of it.").waitFor();
     await button("Go on without storing").focus();
     await visits.page.keyboard.press("Enter");
-    await visits.card.getByText("This browser’s storage is full.").waitFor({ state: "hidden" });
+    await visits.card.getByText("This browser’s storage has no room for all of it.").waitFor({ state: "hidden" });
     assert.equal(await focused(), "Cancel", "the focus is not lost with the button");
     await played(visits.page).progress({ ...FULL, loaded: 900e6 });
     await visits.card.getByText("900 MB").waitFor();
     assert.ok(await button("Free space…").isHidden(), "asked once");
     await visits.card.getByText("Storage is full.", { exact: true }).waitFor();
-    assert.deepEqual(await heard(), ["This browser’s storage is full. The load goes on without storing."]);
+    assert.deepEqual(await heard(), ["This browser’s storage has no room for all of it. The load goes on, and what does not fit is not stored."]);
   });
 
   test("or make room, and what still arrives is stored", async () => {
@@ -156,7 +156,7 @@ describe("storage that runs full", { skip }, () => {
     await visits.dialog.getByText("Granite 4.0 H 1B was deleted from this browser: 901 MB freed.").waitFor();
     await visits.page.keyboard.press("Escape");
     await played(visits.page).progress({ loaded: 400e6 });
-    await visits.card.getByText("This browser’s storage is full.").waitFor({ state: "hidden" });
+    await visits.card.getByText("This browser’s storage has no room for all of it.").waitFor({ state: "hidden" });
     assert.equal(await visits.page.locator("#announce").innerText(), "There is room again: what still arrives is stored.");
   });
 

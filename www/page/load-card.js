@@ -104,7 +104,7 @@ class LoadView {
   #pace = "moving";
   /** What was told last. @type {Pace} */
   #told = "moving";
-  /** The visitor has read that storage is full. */
+  /** The visitor has read that there is too little room. */
   #accepted = false;
   #wasFull = false;
   #timer = 0;
@@ -122,11 +122,11 @@ class LoadView {
     this.#bar.max = 100;
     this.#bar.setAttribute("aria-label", `Loading ${name}`);
     const strong = document.createElement("strong");
-    strong.textContent = "This browser’s storage is full.";
+    strong.textContent = "This browser’s storage has no room for all of it.";
     this.#full.className = "full";
     this.#full.hidden = true;
     this.#full.append(
-      paragraph("", strong, " The load goes on without storing: the model will work in this tab, and the next visit downloads again what is not stored."),
+      paragraph("", strong, " The load goes on, and what does not fit is not stored: the model will work in this tab, and the next visit downloads that part again."),
       paragraph(
         "buttons",
         button("button", { label: "Go on without storing", act: () => this.#accept() }),
@@ -190,7 +190,7 @@ class LoadView {
   /** @param {Progress["problem"]} problem @param {string} note */
   #showProblem(problem, note) {
     const full = problem === "quota";
-    if (full && !this.#wasFull) this.#announce("This browser’s storage is full. The load goes on without storing.");
+    if (full && !this.#wasFull) this.#announce("This browser’s storage has no room for all of it. The load goes on, and what does not fit is not stored.");
     if (!full && this.#wasFull) {
       this.#accepted = false;
       this.#announce("There is room again: what still arrives is stored.");
