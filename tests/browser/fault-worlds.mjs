@@ -117,11 +117,18 @@ export async function endure(visit, world) {
     // All of a file may have been under way when it changed.
     const old = changes && manifest && differing(chunks, before, manifest.chunk_bytes) < differing(chunks, world.body, manifest.chunk_bytes);
     const [body, version] = old ? [before, 0] : [world.body, file.version];
+    // A whole answer that is shorter than the file, and says that this is its length, is taken at its word by whoever has no digest. A real model's
+    // tensors would tell.
+    const lies = file.log.filter(({ status, fault }) => status === 200 && (fault === 'cut' || fault === 'part')).length;
+    const shortened = !digest && lies > 0 && manifest?.length < body.length;
     if (error) {
-      assert.deepEqual([error.code, flip], ['digest_mismatch', 'always'], `${error.code}: ${error.message}`);
-      assert.ok(digest);
+      assert.equal(error.code, 'digest_mismatch', error.message);
+      assert.ok(digest && (flip === 'always' || lies > 1));
       assert.deepEqual([manifest, chunks], [null, []], 'what is wrong was kept');
       outcome = 'caught';
+    } else if (shortened) {
+      await visit.assertStored(url, body.subarray(0, manifest.length));
+      outcome = 'unnoticed';
     } else if (flip && !digest && differing(chunks, body, manifest.chunk_bytes) === 1) {
       outcome = 'unnoticed';
     } else {
@@ -135,14 +142,15 @@ export async function endure(visit, world) {
     const { again, broken, covered } = tally(file.log, version);
     // Where a request cannot be made to depend on the version, some are answered from the new file before the first of them is seen to be.
     const inVain = changes && !(sameOrigin && !world.options.redirect) ? MOST_AT_ONCE * chunkBytes : 0;
-    const refetched = inVain + (flip && digest ? body.length : 0);
+    const wrong = digest ? Number(flip !== null) + lies : 0;
+    const refetched = inVain + wrong * body.length;
     assert.ok(again <= (broken + SLACK) * chunkBytes + refetched, `${again} bytes came again, of ${broken} broken answers`);
-    if (outcome !== 'caught') assert.equal(covered, body.length);
+    if (outcome !== 'caught') assert.equal(covered, shortened ? manifest.length : body.length);
     assert.equal(file.version, changes ? 1 : 0);
     assert.equal(file.log.filter(({ method }) => method === 'OPTIONS').length, 0, 'preflights');
     // The bar goes back only when another file begins, or a wrong one is thrown away.
     const back = progress.filter((p, i) => i > 0 && p.loaded < progress[i - 1].loaded).length;
-    assert.ok(back <= (changes ? 1 : 0) + (flip && digest ? 1 : 0), `the bar went back ${back} times`);
+    assert.ok(back <= (changes ? 1 : 0) + wrong, `the bar went back ${back} times`);
     await visit.ask({ type: 'delete', model: url });
     assert.deepEqual((await visit.contents(url)).chunks, []);
     const faults = file.log.filter(({ fault }) => fault !== null && fault !== 'redirect').length;

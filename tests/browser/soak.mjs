@@ -254,7 +254,7 @@ if (Number(values.flat)) report.flat = await flat(Number(values.flat));
 report.failures = failures;
 writeJson(values.json, report);
 const { seeds: s, kills: k } = /** @type {any} */ (report);
-if (s) console.log(`\n${s.tried} of ${s.asked} downloads of ${size / 1e6} MB: ${s.identical} identical, ${s.caught} caught by a digest, ${s.unnoticed} flipped without one, ${s.failed} failed; ${s.faults} faults in ${s.requests} requests, ${(s.again / 1e6).toFixed(1)} MB came again, ${s.changed} files changed; ${s.minutes.toFixed(1)} min`);
+if (s) console.log(`\n${s.tried} of ${s.asked} downloads of ${size / 1e6} MB: ${s.identical} identical, ${s.caught} caught by a digest, ${s.unnoticed} wrong without one, ${s.failed} failed; ${s.faults} faults in ${s.requests} requests, ${(s.again / 1e6).toFixed(1)} MB came again, ${s.changed} files changed; ${s.minutes.toFixed(1)} min`);
 if (k) console.log(`${k.resumed} of ${k.tried} kills resumed, at most ${(k.most_again / 1e6).toFixed(1)} MB came again`);
 if (failures.length) {
   console.error(`\n${failures.length} failures:\n${failures.join('\n')}`);
