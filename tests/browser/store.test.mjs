@@ -130,6 +130,18 @@ describe('store', { skip: skipWithout('chromium') }, () => {
     assert.match(value.source.why, /IndexedDB/);
   }));
 
+  it('reads streams that do not write into memory of ours, as older browsers have them', played(async () => {
+    await visitChanged(`const { getReader } = ReadableStream.prototype;
+      ReadableStream.prototype.getReader = function (options) {
+        if (options?.mode === 'byob') throw new TypeError('not a stream of bytes');
+        return getReader.call(this);
+      }`);
+    assert.equal((await load('big.gguf')).value?.source.kind, 'network');
+    await visit.assertStored(`${models.url}big.gguf`, big);
+    const { value } = await load('big.gguf');
+    assert.deepEqual([value?.source.kind, value?.model.bytes], ['cache', big.length]);
+  }));
+
   it('refuses what is no whole model, and stores none of it', played(async () => {
     models.fault('/page.gguf', { body: '<!doctype html><title>Not found</title>', headers: CORS });
     models.fault('/short.gguf', { body: tiny.subarray(0, tiny.length - 1), headers: CORS });
