@@ -78,7 +78,8 @@ describe('quota', { skip: skipWithout('chromium') }, () => {
     assert.deepEqual([problems[0], problems.at(-1)], [null, 'quota']);
     const { bytes, manifest } = await visit.storedSoFar(models.url, body);
     t.diagnostic(`${bytes} of ${body.length} bytes are kept, of ${body.length / 2} that there was room for`);
-    assert.ok(bytes >= 4 * CHUNK && bytes <= body.length / 2, `${bytes} bytes`);
+    // Three chunks are under way at once, and the browser holds each against what it has counted by then.
+    assert.ok(bytes >= 4 * CHUNK && bytes <= body.length / 2 + 2 * CHUNK, `${bytes} bytes`);
     assert.equal(manifest.complete, false);
     assert.deepEqual((await visit.models()).map(({ bytes, total, complete }) => ({ bytes, total, complete })), [{ bytes, total: body.length, complete: false }]);
     await more();
