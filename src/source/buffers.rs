@@ -12,7 +12,7 @@ use web_sys::{MessageChannel, ReadableStream, ReadableStreamByobReader, Readable
 use super::download::world::Bytes;
 use crate::{Error, Result};
 
-/// Bytes that are asked of a stream at once. Pipes inside of browsers hold about as many.
+/// Bytes that are asked of a stream at once: 64 KiB and 1 MiB were slower.
 const PIECE_BYTES: u32 = 256 << 10;
 
 thread_local! {

@@ -148,7 +148,6 @@ impl Reading<'_> {
                     break;
                 };
                 let read = sink.push(0, &bytes.array().to_vec());
-                drop(bytes);
                 if let Some(head) = sink.head.take() {
                     return Ok(head);
                 }

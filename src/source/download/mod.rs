@@ -147,8 +147,9 @@ pub async fn receive<W: World, S: Shelf<Bytes = W::Bytes>>(
         Err((problem, why)) => (None, Storing::No(problem, why)),
     };
     let id = spec.id();
-    let room = world.room();
     let mut found = look(shelf, spec, world, &mut storing).await;
+    // Asked while the lease is; a start from the store need not know.
+    let room = (shelf.is_some() && !found.whole).then(|| world.room());
     let mut lease = None;
     if !found.whole && !spec.stored_only && shelf.is_some() {
         let waited;
@@ -164,7 +165,7 @@ pub async fn receive<W: World, S: Shelf<Bytes = W::Bytes>>(
     }
     let sizes = std::mem::take(&mut found.sizes);
     let mut state = State::new(spec, found.manifest.clone(), &sizes, storing, world.now_ms());
-    if shelf.is_some() && !found.whole {
+    if let (Some(room), false) = (room, found.whole) {
         state.room = room.await;
     }
     if !sizes.is_empty() {

@@ -245,7 +245,6 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
                 self.put_ready(&mut state, chores);
             }
             drop(state);
-            drop(bytes);
             transfer.tell(false);
         }
     }

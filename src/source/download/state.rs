@@ -312,22 +312,34 @@ impl<B: Bytes> State<B> {
         self.length.is_some() && self.fed == self.slots.len()
     }
 
-    /// Why chunks are not kept, or why not all of them will be as far as the browser knows: it is known before the first byte then.
-    pub(super) fn why_not_kept(&self) -> (Option<Problem>, Option<String>) {
+    /// Bytes still to be stored and bytes that there was room for, where those are fewer: known before the first byte.
+    fn shortage(&self) -> Option<(u64, u64)> {
         let length = self.length.or(self.published_length).or(self.needs);
-        let rest = length.map(|length| length.saturating_sub(self.resumed));
-        match (&self.storing, self.room, rest) {
-            (Storing::Yes, Some(room), Some(rest)) if room < rest => {
-                let mb = |bytes: u64| bytes as f64 / 1e6;
-                let why = format!(
-                    "there is not enough space: it takes {:.1} MB, and there is room for {:.1} MB",
-                    mb(rest),
-                    mb(room)
-                );
-                (Some(Problem::Quota), Some(why))
-            }
-            (storing, ..) => (storing.problem(), storing.why().map(Into::into)),
+        let rest = length.map(|length| length.saturating_sub(self.resumed))?;
+        self.room
+            .filter(|&room| self.storing == Storing::Yes && room < rest)
+            .map(|room| (rest, room))
+    }
+
+    /// Why chunks are not kept, or why not all of them will be as far as the browser knows.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        match self.shortage() {
+            Some(_) => Some(Problem::Quota),
+            None => self.storing.problem(),
         }
+    }
+
+    /// The same in words.
+    fn why_not_kept(&self) -> Option<String> {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        let short = |(rest, room)| {
+            format!(
+                "there is not enough space: it takes {:.1} MB, and there is room for {:.1} MB",
+                mb(rest),
+                mb(room)
+            )
+        };
+        self.shortage().map(short).or_else(|| self.storing.why().map(Into::into))
     }
 
     /// How far all this is, for whoever watches; `None` if that was told a moment ago, unless it `must` be, or there is news.
@@ -338,7 +350,7 @@ impl<B: Bytes> State<B> {
             _ => None,
         };
         let waiting = wait.map(|(waiting, _)| waiting);
-        let (problem, why) = self.why_not_kept();
+        let problem = self.problem();
         let news = must || waiting != self.told_waiting || problem != self.told_problem;
         if !news && now_ms - self.told_ms < EVENT_MS {
             return None;
@@ -358,7 +370,7 @@ impl<B: Bytes> State<B> {
                 .filter(|_| !still)
                 .and_then(|total| self.meter.seconds_left(total.saturating_sub(loaded))),
             stored: self.storing == Storing::Yes && problem.is_none(),
-            note: why.as_deref().map(super::not_kept),
+            note: self.why_not_kept().as_deref().map(super::not_kept),
             resumed: self.resumed,
             paused: self.paused,
             waiting,

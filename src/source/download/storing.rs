@@ -6,8 +6,10 @@ use super::{
     state::{Slot, State, Storing, storing_failed},
     world::{Shelf, World},
 };
-use crate::source::digest::Hasher;
-use crate::{Error, Result, source::progress::Problem};
+use crate::{
+    Error, Result,
+    source::{digest::Hasher, progress::Problem},
+};
 
 /// Chunks on their way to the disk at once, of those that wait for their turn besides; more would only hold memory.
 pub(super) const MOST_PUTS: usize = 3;
@@ -34,7 +36,7 @@ impl<'t, 'a, W: World, S: Shelf<Bytes = W::Bytes>> Run<'t, 'a, W, S> {
         let Some(shelf) = self.shelf.filter(|_| !state.kept[i] && !self.puts.contains(&i)) else {
             return;
         };
-        if state.why_not_kept().0 == Some(Problem::Quota) && self.transfer.world.was_freed() {
+        if state.problem() == Some(Problem::Quota) && self.transfer.world.was_freed() {
             (state.storing, state.room) = (Storing::Yes, None);
         }
         if state.storing != Storing::Yes {
